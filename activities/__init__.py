@@ -1,0 +1,1 @@
+"""What touches the world: each activity runs at least once, and its result is recorded exactly once."""

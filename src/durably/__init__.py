@@ -1,0 +1,76 @@
+"""durably: durable functions for Python. What users import; everything is loaded when first asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durably.api.activity import Activity as Activity
+    from durably.api.activity import activity as activity
+    from durably.api.activity import callback_activity as callback_activity
+    from durably.api.attempt import AttemptInfo as AttemptInfo
+    from durably.api.attempt import Callback as Callback
+    from durably.api.attempt import attempt_info as attempt_info
+    from durably.api.orchestrator import Orchestrator as Orchestrator
+    from durably.api.orchestrator import orchestrator as orchestrator
+    from durably.api.registry import Registry as Registry
+    from durably.client import Client as Client
+    from durably.client import Description as Description
+    from durably.client import Handle as Handle
+    from durably.core.context import Context as Context
+    from durably.core.errors import ActivityError as ActivityError
+    from durably.core.errors import ActivityTimeoutError as ActivityTimeoutError
+    from durably.core.errors import AttemptLostError as AttemptLostError
+    from durably.core.errors import DefinitionError as DefinitionError
+    from durably.core.errors import DurablyError as DurablyError
+    from durably.core.errors import ExecutionClosedError as ExecutionClosedError
+    from durably.core.errors import ExecutionExistsError as ExecutionExistsError
+    from durably.core.errors import ExecutionFailedError as ExecutionFailedError
+    from durably.core.errors import ExecutionNotFoundError as ExecutionNotFoundError
+    from durably.core.errors import NonRetryableError as NonRetryableError
+    from durably.core.errors import PayloadError as PayloadError
+    from durably.core.errors import ResultTimeoutError as ResultTimeoutError
+    from durably.core.errors import RetryAfterError as RetryAfterError
+    from durably.core.failures import Failure as Failure
+    from durably.core.retry import RetryPolicy as RetryPolicy
+
+_HOMES = {
+    "durably.api.activity": ("Activity", "activity", "callback_activity"),
+    "durably.api.attempt": ("AttemptInfo", "Callback", "attempt_info"),
+    "durably.api.orchestrator": ("Orchestrator", "orchestrator"),
+    "durably.api.registry": ("Registry",),
+    "durably.client": ("Client", "Description", "Handle"),
+    "durably.core.context": ("Context",),
+    "durably.core.errors": (
+        "ActivityError",
+        "ActivityTimeoutError",
+        "AttemptLostError",
+        "DefinitionError",
+        "DurablyError",
+        "ExecutionClosedError",
+        "ExecutionExistsError",
+        "ExecutionFailedError",
+        "ExecutionNotFoundError",
+        "NonRetryableError",
+        "PayloadError",
+        "ResultTimeoutError",
+        "RetryAfterError",
+    ),
+    "durably.core.failures": ("Failure",),
+    "durably.core.retry": ("RetryPolicy",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'durably' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value

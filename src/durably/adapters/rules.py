@@ -1,0 +1,57 @@
+"""Rules that every backend shares, as pure functions: cancelling an item, the cursor of a listing."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import replace
+
+from durably.core.errors import ClientError
+from durably.ports.records import ActivityItem, ActivityKey
+
+_NO_STAMP = 2**63
+_FINISHED = frozenset({"completed", "closed", "cancelled"})
+
+
+def cancelled(item: ActivityItem | None, key: ActivityKey) -> ActivityItem | None:
+    """What cancelling makes of an item; None where it stays as it is."""
+    if item is None:
+        return ActivityItem(key=key, state="cancelled", attempt=1, version=1)
+    if item.state in _FINISHED:
+        return None
+    return replace(item, state="cancelled", version=item.version + 1)
+
+
+def encode_cursor(started_at_ms: int, execution_id: str) -> str:
+    """An opaque cursor that names the last record of a page."""
+    return base64.urlsafe_b64encode(f"{started_at_ms}:{execution_id}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> tuple[int, str]:
+    """`started_at_ms` and `execution_id` of the last record of the page before.
+
+    Raises:
+        ClientError: the cursor was not made by `encode_cursor`.
+    """
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        started_at, separator, execution_id = text.partition(":")
+        stamp = int(started_at) if separator else _NO_STAMP
+        if abs(stamp) < _NO_STAMP and encode_cursor(stamp, execution_id) == cursor:
+            return stamp, execution_id
+    except (binascii.Error, ValueError):
+        pass
+    raise ClientError(
+        f"expected the cursor of an earlier page, got {cursor[:80]!r}; "
+        "list again without a cursor, and pass on what the page holds, unchanged."
+    )
+
+
+def check_limit(limit: int) -> None:
+    """Refuse a page without records.
+
+    Raises:
+        ClientError: `limit` is below 1.
+    """
+    if limit < 1:
+        raise ClientError(f"limit must be at least 1, got {limit}; ask for the number of records per page.")

@@ -1,0 +1,5 @@
+"""A backend on one SQLite file: durable on a single machine, shared by several processes."""
+
+from durably.adapters.sqlite.backend import SqliteBackend
+
+__all__ = ["SqliteBackend"]

@@ -1,0 +1,139 @@
+"""A registry: the orchestrators and activities that one process knows, by persisted name."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from durably.api.activity import Activity, CallbackActivity
+from durably.api.orchestrator import Orchestrator
+from durably.core.errors import DefinitionError, UnknownOrchestratorError
+from durably.core.execution import Program
+from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class RunnableActivity:
+    """An activity, prepared to be run."""
+
+    activity: Activity[Any, Any]
+    arguments: ArgumentsShape
+    result: Shape
+
+    @property
+    def is_callback(self) -> bool:
+        """Whether its function takes a callback first."""
+        return isinstance(self.activity, CallbackActivity)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether what runs is an `async def`."""
+        return inspect.iscoroutinefunction(self.activity.implementation)
+
+
+class Registry:
+    """Definitions by persisted name. Annotations are resolved here, so a mistake shows when a process starts.
+
+    Args:
+        orchestrators: declared with `@orchestrator`.
+        activities: declared with `@activity` or `@callback_activity`.
+        codec: prepares payload shapes.
+        code_version: recorded with each turn; by default a hash of the source files of the orchestrators.
+
+    Raises:
+        DefinitionError: two definitions share a name, or an annotation cannot be resolved.
+    """
+
+    def __init__(
+        self,
+        orchestrators: Iterable[Orchestrator[..., Any]] = (),
+        activities: Iterable[Activity[..., Any]] = (),
+        *,
+        codec: PayloadCodec,
+        code_version: str | None = None,
+    ) -> None:
+        self.codec = codec
+        self._programs: dict[str, Program] = {}
+        self._inputs: dict[str, ArgumentsShape] = {}
+        self._activities: dict[str, RunnableActivity] = {}
+        sources: dict[str, Callable[..., Any]] = {}
+        for definition in orchestrators:
+            program = definition.program(codec)
+            arguments = definition.arguments_shape(codec)
+            for name in (definition.name, *definition.aliases):
+                self._claim(name, definition.fn, sources)
+                self._programs[name] = program
+                self._inputs[name] = arguments
+        orchestrator_functions = list(sources.values())
+        for activity in activities:
+            runnable = RunnableActivity(activity, activity.arguments_shape(codec), activity.result_shape(codec))
+            for name in (activity.name, *activity.aliases):
+                self._claim(name, activity.implementation, sources)
+                self._activities[name] = runnable
+        self.code_version = code_version or _hash_of(orchestrator_functions)
+
+    @property
+    def orchestrator_names(self) -> tuple[str, ...]:
+        """Persisted names and aliases, sorted."""
+        return tuple(sorted(self._programs))
+
+    @property
+    def activity_names(self) -> tuple[str, ...]:
+        """Persisted names and aliases, sorted."""
+        return tuple(sorted(self._activities))
+
+    def program(self, name: str) -> Program | None:
+        """The orchestrator of that name, or None."""
+        return self._programs.get(name)
+
+    def activity(self, name: str) -> RunnableActivity | None:
+        """The activity of that name, or None."""
+        return self._activities.get(name)
+
+    def input_shape(self, orchestrator: str) -> ArgumentsShape:
+        """The shape of an orchestrator's input.
+
+        Raises:
+            UnknownOrchestratorError: there is none of that name.
+        """
+        shape = self._inputs.get(orchestrator)
+        if shape is None:
+            known = ", ".join(self.orchestrator_names) or "none"
+            raise UnknownOrchestratorError(
+                f"No orchestrator is named {orchestrator!r}. This process knows: {known}. Import its module and give "
+                "it to the registry."
+            )
+        return shape
+
+    def _claim(self, name: str, fn: Callable[..., Any], taken: dict[str, Callable[..., Any]]) -> None:
+        other = taken.get(name)
+        if other is not None and other is not fn:
+            raise DefinitionError(
+                f"{_place(fn)} and {_place(other)} share the persisted name {name!r}. "
+                "Give one of them another one with name=..."
+            )
+        taken[name] = fn
+
+
+def _place(fn: Callable[..., Any]) -> str:
+    return f"{getattr(fn, '__module__', '?')}.{getattr(fn, '__qualname__', fn)}"
+
+
+def _hash_of(functions: Iterable[Callable[..., Any]]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted({_source_of(fn) for fn in functions}):
+        if path:
+            digest.update(Path(path).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _source_of(fn: Callable[..., Any]) -> str:
+    try:
+        path = inspect.getsourcefile(fn)
+    except TypeError:
+        return ""
+    return path if path is not None and Path(path).is_file() else ""

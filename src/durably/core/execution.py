@@ -1,0 +1,310 @@
+"""One run of an orchestrator, live in memory: events go in one at a time, commands come out.
+
+Knows nothing of turns, storage or messages, and does not compare with history: that is `replay`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, NoReturn, assert_never
+
+from durably.core.commands import (
+    CallSite,
+    CancelActivity,
+    Command,
+    CompleteExecution,
+    FailExecution,
+    ScheduleActivity,
+    StartTimer,
+)
+from durably.core.context import Context
+from durably.core.errors import (
+    ActivityError,
+    NotDurableError,
+    PayloadError,
+    Stall,
+    TurnLimitError,
+    UndecodableError,
+)
+from durably.core.events import (
+    ActivityCompleted,
+    ActivityFailed,
+    ExecutionStarted,
+    ExecutionTerminated,
+    InboundEvent,
+    TimerFired,
+)
+from durably.core.failures import failure_of
+from durably.core.keys import RunKey
+from durably.core.loop import OrchestratorLoop, Timer
+from durably.core.options import ActivityOptions
+from durably.core.payloads import PayloadCodec, Shape
+from durably.core.sites import outside_call_site
+
+MAX_STEPS = 1_000_000
+MAX_TIMER_MS = 100 * 366 * 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """An orchestrator, prepared to run.
+
+    Attributes:
+        name: persisted name.
+        start: makes its coroutine from the context and the encoded input.
+        result: shape of what it returns.
+    """
+
+    name: str
+    start: Callable[[Context, str], Coroutine[Any, Any, Any]]
+    result: Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedActivity:
+    """An activity, prepared to be asked for.
+
+    Attributes:
+        name: persisted name.
+        same: whether two encoded inputs mean the same.
+        decode: turns an encoded result into a value.
+        options: None for the defaults.
+    """
+
+    name: str
+    same: Callable[[str, str], bool]
+    decode: Callable[[str], Any]
+    options: ActivityOptions | None
+
+
+class _Waiting:
+    """An activity whose result somebody awaits."""
+
+    __slots__ = ("activity", "future")
+
+    def __init__(self, activity: PreparedActivity, future: asyncio.Future[str]) -> None:
+        self.activity = activity
+        self.future = future
+
+
+class Execution:
+    """The live state of one run.
+
+    Attributes:
+        now_ms: stamp of the event being applied.
+        applied: how many inbound events have been applied.
+        replaying: True while the events being applied come from history.
+        closed: True once the orchestrator has returned, raised, or been terminated.
+    """
+
+    def __init__(self, run: RunKey, program: Program, codec: PayloadCodec, *, max_steps: int = MAX_STEPS) -> None:
+        self.run = run
+        self.program = program
+        self.codec = codec
+        self.prepared: dict[object, Any] = {}
+        self.replaying = False
+        self.closed = False
+        self.applied = 0
+        self.started_ms = 0
+        self.seed = 0
+        self._loop = OrchestratorLoop(self, max_steps=max_steps)
+        self._seq = 0
+        self._commands: dict[int, Command] = {}
+        self._activities: dict[int, _Waiting] = {}
+        self._timers: dict[int, Timer] = {}
+        self._root: asyncio.Task[Any] | None = None
+        self._stalled: Stall | None = None
+        self._abandoned = False
+
+    @property
+    def now_ms(self) -> int:
+        """Stamp of the event being applied, milliseconds since the epoch."""
+        return self._loop.now_ms
+
+    # --- events in, commands out -----------------------------------------------------------------------
+
+    def apply(self, event: InboundEvent) -> list[Command]:
+        """Apply one event, run until nothing can go on, and return what was asked for, in order.
+
+        Raises:
+            Stall: the code cannot take this turn; the execution must be closed and discarded.
+        """
+        loop = self._loop
+        loop.now_ms = event.at_ms
+        self.applied += 1
+        match event:
+            case ActivityCompleted():
+                waiting = self._activities.pop(event.seq, None)
+                if waiting is not None:
+                    waiting.future.set_result(event.result)
+            case TimerFired():
+                timer = self._timers.pop(event.seq, None)
+                if timer is not None:
+                    loop._ready.append(timer)
+            case ActivityFailed():
+                waiting = self._activities.pop(event.seq, None)
+                if waiting is not None:
+                    name = waiting.activity.name
+                    waiting.future.set_exception(ActivityError(name, event.failure, event.attempt))
+            case ExecutionStarted():
+                self.started_ms = event.at_ms
+                self.seed = event.seed
+                self._start(event.input)
+            case ExecutionTerminated():
+                self.closed = True
+                return []
+            case _:
+                assert_never(event)
+        try:
+            loop.run_until_idle()
+        except Stall as stall:
+            self._stalled = self._stalled or stall
+        if self._stalled is not None:
+            raise self._stalled
+        if loop.exit is not None or (self._root is not None and self._root.done()):
+            self._finish()
+        commands = self._commands
+        if not commands:
+            return []
+        self._commands = {}
+        return list(commands.values())
+
+    def waits_for(self, seq: int) -> bool:
+        """Whether an activity's result or a timer would still reach anybody."""
+        return seq in self._activities or seq in self._timers
+
+    def close(self) -> None:
+        """Abandon the run: close every task and generator now, refusing whatever their clean-up asks for."""
+        self._abandoned = True
+        self._loop.close_everything()
+        self._activities.clear()
+        self._timers.clear()
+        self._commands.clear()
+        root, self._root = self._root, None
+        if root is not None:
+            root._log_traceback = False  # type: ignore[attr-defined]
+
+    # --- what orchestrators ask for ------------------------------------------------------------------------
+
+    async def invoke(self, activity: PreparedActivity, input_: str, site: CallSite) -> Any:
+        """Schedule an activity and wait for its result. `input_` was encoded at the call."""
+        seq = self._next_seq()
+        future: asyncio.Future[str] = asyncio.Future(loop=self._loop)
+        self._commands[seq] = ScheduleActivity(
+            seq, activity.name, input_, activity.options, activity.same, site
+        )
+        self._activities[seq] = _Waiting(activity, future)
+        try:
+            text = await future
+        except asyncio.CancelledError:
+            if self._activities.pop(seq, None) is not None:
+                self._cancel(seq)
+            raise
+        try:
+            return activity.decode(text)
+        except PayloadError as error:
+            self.stall(
+                UndecodableError(
+                    f"The recorded result of {activity.name} (activity {seq}) no longer fits its annotation: {error} "
+                    "The annotation was changed while this execution was running. Let it accept the recorded "
+                    "value again (give new fields defaults); the execution then resumes by itself."
+                )
+            )
+
+    def call_by_name(
+        self, name: str, arguments: dict[str, Any], returns: Any, site: CallSite
+    ) -> Coroutine[Any, Any, Any]:
+        """`Context.call`."""
+        shape = self.codec.value(dict[str, Any])
+        activity = PreparedActivity(
+            name=name, same=shape.same, decode=self.codec.value(returns).decode, options=None
+        )
+        return self.invoke(activity, shape.encode(arguments), site)
+
+    def start_timer(self, timer: Timer, delay: float) -> None:
+        """Make a delayed callback of the loop a durable timer."""
+        if not delay >= 0:
+            if delay != delay:
+                raise ValueError("A timer's delay must be a number, got NaN.")
+            delay = 0.0
+        delay_ms = round(min(delay, MAX_TIMER_MS) * 1000)
+        if delay_ms > MAX_TIMER_MS:
+            raise NotDurableError(
+                f"A timer of {delay:.0f} s is longer than 100 years. Wait in shorter sleeps, or for an event."
+            )
+        seq = timer.seq = self._next_seq()
+        self._timers[seq] = timer
+        self._commands[seq] = StartTimer(seq, delay_ms, outside_call_site())
+
+    def timer_cancelled(self, timer: Timer) -> None:
+        """Forget a timer. Cancelling one is never history; one not yet asked for is never asked for."""
+        self._timers.pop(timer.seq, None)
+        self._commands.pop(timer.seq, None)
+
+    def stall(self, reason: Stall) -> NoReturn:
+        """Give the turn up for `reason`, also where user code swallows what this raises."""
+        self._stalled = self._stalled or reason
+        raise reason
+
+    # --- inside ----------------------------------------------------------------------------------------------
+
+    def _start(self, input_: str) -> None:
+        try:
+            coroutine = self.program.start(Context(self), input_)
+        except PayloadError as error:
+            raise UndecodableError(
+                f"The recorded input of {self.program.name} does not fit its signature: {error} "
+                "Let the signature accept it again; the execution then resumes by itself."
+            ) from error
+        self._root = self._loop.create_root(coroutine)
+
+    def _next_seq(self) -> int:
+        if self._abandoned:
+            raise Stall("The execution is being abandoned; its clean-up code cannot ask for anything.")
+        self._seq += 1
+        return self._seq
+
+    def _cancel(self, seq: int) -> None:
+        if self._abandoned or self._commands.pop(seq, None) is not None:
+            return
+        self._commands[-seq] = CancelActivity(seq)
+
+    def _finish(self) -> None:
+        """The root task is done: say how the execution ends, and end what it left behind."""
+        root = self._root
+        assert root is not None
+        outcome: Command
+        if self._loop.exit is not None:
+            outcome = FailExecution(failure_of(self._loop.exit))
+        elif root.cancelled():
+            outcome = FailExecution(
+                failure_of(asyncio.CancelledError("the orchestrator was cancelled, but nobody asked for it"))
+            )
+        else:
+            error = root.exception() or self._loop.unhandled_error()
+            outcome = self._outcome(root, error)
+        for seq in list(self._activities):
+            self._cancel(seq)
+        kept = {key: command for key, command in self._commands.items() if isinstance(command, CancelActivity)}
+        self.close()
+        self.closed = True
+        self._commands = {**kept, 0: outcome}
+
+    def _outcome(self, root: asyncio.Task[Any], error: BaseException | None) -> Command:
+        if isinstance(error, Stall):
+            raise error
+        if isinstance(error, RecursionError | MemoryError):
+            raise TurnLimitError(
+                f"The orchestrator exhausted {'the stack' if isinstance(error, RecursionError) else 'memory'}: "
+                f"{error}. Correct it; the execution then resumes by itself."
+            ) from error
+        if error is not None:
+            return FailExecution(failure_of(error))
+        try:
+            return CompleteExecution(self.program.result.encode(root.result()), self.program.result.same)
+        except PayloadError as refused:
+            return FailExecution(failure_of(refused))
+
+

@@ -1,0 +1,74 @@
+"""Turns, and the history they add up to. Data only: how a history is replayed lives in `replay`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from durably.core.events import Event, InboundEvent, OutboundEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Turn `number` (1-based, gapless) of a run: what arrived, and what the orchestrator asked for.
+
+    Attributes:
+        kind: "applied", or "deferred" when the events are stored for a later turn to apply.
+        inbound: the events this turn adds to the run, stamped, in the order in which they are applied.
+        outbound: what the orchestrator asked for while inbound events up to `applied_through` were applied.
+        applied_through: how many inbound events of the run are applied once this turn is.
+        nonce: drawn by the writer, so that it knows its own turn again after a lost response.
+        code_version: version of the orchestrators that took the turn.
+        at_ms: when it was taken.
+    """
+
+    number: int
+    kind: Literal["applied", "deferred"]
+    inbound: tuple[InboundEvent, ...]
+    outbound: tuple[OutboundEvent, ...]
+    applied_through: int
+    nonce: str
+    code_version: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One line of a history as people read it.
+
+    Attributes:
+        number: 1-based position.
+        turn: the turn that stored the event.
+        event: the event.
+        applied: False while the event waits in a deferred turn.
+    """
+
+    number: int
+    turn: int
+    event: Event
+    applied: bool
+
+
+def read_history(turns: Iterable[Turn]) -> Iterator[HistoryEntry]:
+    """The events of `turns` in causal order: each inbound event, then what it caused."""
+    inbound: list[tuple[int, InboundEvent]] = []
+    caused: dict[int, list[tuple[int, OutboundEvent]]] = {}
+    applied_through = 0
+    for turn in turns:
+        inbound.extend((turn.number, event) for event in turn.inbound)
+        for event in turn.outbound:
+            caused.setdefault(event.cause, []).append((turn.number, event))
+        applied_through = turn.applied_through
+    number = 0
+    for ordinal, (turn_number, event) in enumerate(inbound, start=1):
+        number += 1
+        yield HistoryEntry(number, turn_number, event, ordinal <= applied_through)
+        for outbound_turn, outbound in caused.get(ordinal, ()):
+            number += 1
+            yield HistoryEntry(number, outbound_turn, outbound, applied=True)
+
+
+def inbound_count(turns: Sequence[Turn]) -> int:
+    """How many inbound events the turns hold."""
+    return sum(len(turn.inbound) for turn in turns)

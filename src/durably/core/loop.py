@@ -1,0 +1,353 @@
+"""An asyncio event loop without a clock and without I/O: a queue of callbacks that runs until it is idle.
+
+Everything asyncio builds on a loop (tasks, timeouts, locks, queues) then is deterministic. Timers become
+commands, asked for through `LoopOwner`; whatever would reach for threads, sockets or processes is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import sys
+from asyncio import events as asyncio_events
+from asyncio import tasks as asyncio_tasks
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, Protocol
+
+from durably.core.errors import Stall, TurnLimitError
+from durably.core.refusals import ENSURE_FUTURE, refuse_as_completed, refuse_the_rest
+from durably.core.stdlib311 import unify_wait_for
+
+_get_running_loop = asyncio_events._get_running_loop
+_set_running_loop = asyncio_events._set_running_loop
+_swap_current_task = getattr(asyncio_tasks, "_swap_current_task", None)  # Python >= 3.12
+_current_task_is_per_thread = sys.version_info >= (3, 14)
+
+
+class LoopOwner(Protocol):
+    """Who turns a delayed callback into a durable timer."""
+
+    def start_timer(self, timer: Timer, delay: float) -> None:
+        """Ask for `timer` to fire after `delay` seconds."""
+        ...
+
+    def timer_cancelled(self, timer: Timer) -> None:
+        """`timer` will not be run."""
+        ...
+
+
+class Callback:
+    """A queued callback; stands in for `asyncio.Handle`, which costs three times as much."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context")
+
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = contextvars.copy_context() if context is None else context
+        self._cancelled = False
+
+    def run(self) -> None:
+        """Call it in its context."""
+        self._context.run(self._callback, *self._args)
+
+    def cancel(self) -> None:
+        """Do not run it."""
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled
+
+
+class Timer(Callback):
+    """A delayed callback. `seq` is the number of its command."""
+
+    __slots__ = ("_owner", "_when", "seq")
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context | None,
+        *,
+        when: float,
+        owner: LoopOwner,
+    ) -> None:
+        super().__init__(callback, args, context)
+        self._when = when
+        self._owner = owner
+        self.seq = 0
+
+    def when(self) -> float:
+        """Due time, on the loop's clock."""
+        return self._when
+
+    def cancel(self) -> None:
+        """Do not run it."""
+        if not self._cancelled:
+            super().cancel()
+            self._owner.timer_cancelled(self)
+
+
+class OrchestratorTask(asyncio.Task[Any]):
+    """A task hashed by its creation number: sets of tasks then iterate in the same order at every replay."""
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        loop: OrchestratorLoop,
+        number: int,
+        name: str | None,
+        context: contextvars.Context,
+    ) -> None:
+        self.number = number
+        self.own_context = context
+        super().__init__(coro, loop=loop, name=name or f"task-{number}", context=context)
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class OrchestratorFuture(asyncio.Future[Any]):
+    """A future hashed by its creation number, for the same reason."""
+
+    def __init__(self, *, loop: OrchestratorLoop, number: int) -> None:
+        self.number = number
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@refuse_the_rest
+class OrchestratorLoop(asyncio.AbstractEventLoop):
+    """The loop of one run. `now_ms` is the stamp of the event being applied."""
+
+    def __init__(self, owner: LoopOwner, *, max_steps: int) -> None:
+        unify_wait_for(OrchestratorLoop)
+        self.owner = owner
+        self.now_ms = 0
+        self.tasks: dict[int, OrchestratorTask] = {}
+        self.failed_tasks: list[OrchestratorTask] = []
+        self.exit: SystemExit | None = None
+        self._ready: deque[Callback] = deque()
+        self._generators: list[AsyncGenerator[Any, Any]] = []
+        self._created = 0
+        self._max_steps = max_steps
+        self._draining = False
+        self._prune_at = 64
+        self._running = _Running(self)
+
+    # --- what asyncio asks of a loop ---------------------------------------------------------------------
+
+    def time(self) -> float:
+        """The stamp of the event being applied, in seconds."""
+        return self.now_ms / 1000
+
+    def call_soon(  # type: ignore[override]  # asyncio.Handle by duck type
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Callback:
+        """Queue a callback."""
+        handle = Callback(callback, args, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Timer:
+        """Queue a callback behind a durable timer."""
+        timer = Timer(callback, args, context, when=self.time() + delay, owner=self.owner)
+        self.owner.start_timer(timer, delay)
+        return timer
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Timer:
+        """Queue a callback behind a durable timer that is due at `when`."""
+        timer = Timer(callback, args, context, when=when, owner=self.owner)
+        self.owner.start_timer(timer, when - self.time())
+        return timer
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future of this loop."""
+        self._created += 1
+        return OrchestratorFuture(loop=self, number=self._created)
+
+    def create_task(  # type: ignore[override]
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+        **_: Any,
+    ) -> OrchestratorTask:
+        """A task of this loop, held until it is done."""
+        if sys._getframe(1).f_code in ENSURE_FUTURE:
+            refuse_as_completed(coro)
+        self._created += 1
+        number = self._created
+        task = OrchestratorTask(
+            coro,
+            loop=self,
+            number=number,
+            name=name,
+            context=contextvars.copy_context() if context is None else context,
+        )
+        if len(self.tasks) >= self._prune_at:
+            self.prune()
+        self.tasks[number] = task
+        return task
+
+    def create_root(self, coro: Coroutine[Any, Any, Any]) -> OrchestratorTask:
+        """The orchestrator's own task, in a fresh context."""
+        return self.create_task(coro, name="orchestrator", context=contextvars.Context())
+
+    def get_task_factory(self) -> None:
+        """None: `create_task` is the factory."""
+
+    def get_debug(self) -> bool:
+        """False."""
+        return False
+
+    def is_running(self) -> bool:
+        """Whether callbacks are being run."""
+        return self._draining
+
+    def is_closed(self) -> bool:
+        """False: an abandoned loop is closed task by task, and no callback is refused."""
+        return False
+
+    def get_exception_handler(self) -> None:
+        """None."""
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Nothing: a failed background task is dealt with when the orchestrator returns."""
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def _timer_handle_cancelled(self, handle: object) -> None:
+        pass
+
+    # --- running ---------------------------------------------------------------------------------------
+
+    def run_until_idle(self) -> None:
+        """Run queued callbacks, and those that they queue, until none is left.
+
+        Raises:
+            TurnLimitError: more callbacks than the cap allows.
+        """
+        ready = self._ready
+        steps = self._max_steps
+        with self._running:
+            while ready:
+                steps -= 1
+                if steps < 0:
+                    raise TurnLimitError(
+                        f"The orchestrator took more than {self._max_steps} steps for one event without waiting "
+                        "for anything durable. It probably loops over `await asyncio.sleep(0)` or an awaitable "
+                        "that is always ready. Wait for an activity or a timer inside the loop."
+                    )
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    try:
+                        handle._context.run(handle._callback, *handle._args)
+                    except SystemExit as error:
+                        self.exit = error
+                        ready.clear()
+
+    def close_everything(self) -> None:
+        """Close each unfinished task and generator, in its own context, newest first.
+
+        Left to the garbage collector, their `finally` blocks would run inside whatever execution happens to be
+        draining then. Here they run now; the owner must refuse every command meanwhile.
+        """
+        with self._running:
+            for task in reversed(list(self.tasks.values())):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _close_coroutine(task.own_context, task.get_coro())
+            for generator in reversed(self._generators):
+                _close_generator(generator)
+        for task in self.failed_tasks:
+            task._log_traceback = False  # type: ignore[attr-defined]
+        self.tasks.clear()
+        self._generators.clear()
+        self._ready.clear()
+
+    def prune(self) -> None:
+        """Let go of finished tasks; remember those whose error nobody has looked at."""
+        for number, task in list(self.tasks.items()):
+            if task.done():
+                del self.tasks[number]
+                if task._log_traceback:  # type: ignore[attr-defined]
+                    self.failed_tasks.append(task)
+        self._prune_at = 2 * len(self.tasks) + 64
+
+    def unhandled_error(self) -> BaseException | None:
+        """The first error of a task that nobody awaited."""
+        self.prune()
+        for task in self.failed_tasks:
+            if task._log_traceback:  # type: ignore[attr-defined]
+                return task.exception()
+        return None
+
+    def _keep_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if len(self._generators) >= 64:
+            self._generators = [kept for kept in self._generators if kept.ag_frame is not None]
+        self._generators.append(generator)
+
+
+class _Running:
+    """Makes a loop the thread's running loop, with its own asynchronous-generator hooks, and undoes it."""
+
+    __slots__ = ("_hooks", "_loop", "_outer", "_task")
+
+    def __init__(self, loop: OrchestratorLoop) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        self._outer = _get_running_loop()
+        self._task = None
+        if _current_task_is_per_thread and self._outer is not None and _swap_current_task is not None:
+            self._task = _swap_current_task(self._outer, None)
+        self._hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=self._loop._keep_generator, finalizer=None)
+        self._loop._draining = True
+        _set_running_loop(self._loop)
+
+    def __exit__(self, *_: object) -> None:
+        _set_running_loop(self._outer)
+        self._loop._draining = False
+        sys.set_asyncgen_hooks(*self._hooks)
+        if self._task is not None and _swap_current_task is not None:
+            _swap_current_task(self._outer, self._task)
+
+
+def _close_coroutine(context: contextvars.Context, coroutine: Any) -> None:
+    with contextlib.suppress(Exception, GeneratorExit, asyncio.CancelledError, Stall):
+        context.run(coroutine.close)
+
+
+def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
+    with contextlib.suppress(Exception, GeneratorExit, asyncio.CancelledError, Stall):
+        generator.aclose().send(None)

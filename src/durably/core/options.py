@@ -1,0 +1,30 @@
+"""What a scheduled activity carries besides its input. Recorded in history, never compared on replay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from durably.core.retry import RetryPolicy
+
+ActivityMode: TypeAlias = Literal["local", "callback"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityOptions:
+    """Options of one activity call; None means the default, so that the common case costs no bytes.
+
+    `mode` None is a queued activity, "local" runs beside the turn that scheduled it, "callback" is completed
+    from outside. For a callback activity `start_to_close_ms` is the deadline of one attempt's callback.
+    """
+
+    retry: RetryPolicy | None = None
+    start_to_close_ms: int | None = None
+    schedule_to_start_ms: int | None = None
+    schedule_to_close_ms: int | None = None
+    mode: ActivityMode | None = None
+    at_most_once: Literal[True] | None = None
+
+
+DEFAULT_RETRY = RetryPolicy()
+DEFAULT_OPTIONS = ActivityOptions()

@@ -1,0 +1,179 @@
+"""The engine thread: it alone takes turns. What arrives while it commits is taken together in the next commit."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+
+from durably.core.errors import StorageError
+from durably.ports.backend import MessageSource
+from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery
+from durably.runtime.attempt import Answer
+from durably.runtime.callbacks import callback_deadline
+from durably.runtime.runtime import Runtime
+from durably.runtime.turn import TurnTaker
+
+from durably.embedded.workers import Workers
+
+_logger = logging.getLogger("durably.engine")
+
+_POLL_S = 0.02
+_RETRY_S = 1.0
+_BATCH = 500
+_RECEIVE = 1_000
+_KEEP_BACKLOG = 1_000
+LEASE_MS = 12 * 3600 * 1000
+
+
+class Engine:
+    """Feeds messages to turns and workers until it is stopped.
+
+    A message is leased as long as this process lives; what it sends to itself it keeps without a detour through
+    the file. When it dies, by whatever signal, the backend gives its leases to others.
+    """
+
+    def __init__(self, runtime: Runtime, source: MessageSource, *, threads: int) -> None:
+        self._runtime = runtime
+        self._source = source
+        self._turns = TurnTaker(runtime)
+        self._workers = Workers(runtime, answered=self._answered, failed=self._failed, threads=threads)
+        self._inbox: SimpleQueue[Delivery | None] = SimpleQueue()
+        self._later: list[tuple[float, Delivery]] = []
+        self._stopping = False
+        self._next_poll = 0.0
+        self._thread = threading.Thread(target=self._run, name="durably-engine", daemon=True)
+        self._something_closed = threading.Condition()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, grace_s: float) -> bool:
+        """Finish what runs, take the turns that its answers ask for, start nothing more.
+
+        Returns:
+            Whether everything ended within `grace_s` seconds; what did not will run again.
+        """
+        finished = self._workers.stop(grace_s)
+        self._stopping = True
+        self._inbox.put(None)
+        self._thread.join()
+        return finished
+
+    def hand_over(self, deliveries: Sequence[Delivery]) -> None:
+        """Take messages that are leased to this process already."""
+        for delivery in deliveries:
+            self._inbox.put(delivery)
+
+    def poke(self) -> None:
+        """Look for messages now."""
+        self._next_poll = 0.0
+        self._inbox.put(None)
+
+    def wait_for_turns(self, seconds: float) -> None:
+        """Wait until turns have been taken, or so many seconds."""
+        with self._something_closed:
+            self._something_closed.wait(seconds)
+
+    # --- inside ----------------------------------------------------------------------------------------------
+
+    def _answered(self, answer: Answer) -> None:
+        self._inbox.put(Delivery(answer.event, answer.receipt))
+
+    def _failed(self, delivery: Delivery) -> None:
+        self._later.append((time.monotonic() + _RETRY_S, delivery))
+
+    def _run(self) -> None:
+        while True:
+            deliveries = self._collect()
+            if deliveries:
+                self._handle(deliveries)
+            elif self._stopping:
+                break
+        self._turns.clear()
+
+    def _collect(self) -> list[Delivery]:
+        """What is to be handled now: handed over, due again after a failure, or received from the backend."""
+        inbox = self._inbox
+        deliveries: list[Delivery] = []
+        now = time.monotonic()
+        wait = 0.0 if self._stopping else max(0.0, self._next_poll - now)
+        try:
+            first = inbox.get(timeout=wait) if wait else inbox.get_nowait()
+            if first is not None:
+                deliveries.append(first)
+            while len(deliveries) < _BATCH:
+                item = inbox.get_nowait()
+                if item is not None:
+                    deliveries.append(item)
+        except Empty:
+            pass
+        now = time.monotonic()
+        if now >= self._next_poll and not self._stopping:
+            self._next_poll = now + _POLL_S
+            deliveries.extend(self._due_again(now))
+            deliveries.extend(self._receive())
+        return deliveries
+
+    def _due_again(self, now: float) -> list[Delivery]:
+        due = [delivery for at, delivery in self._later if at <= now]
+        if due:
+            self._later = [(at, delivery) for at, delivery in self._later if at > now]
+        return due
+
+    def _receive(self) -> list[Delivery]:
+        room = _KEEP_BACKLOG - self._workers.backlog
+        if room <= 0:
+            return []
+        try:
+            return self._source.receive(
+                now_ms=self._runtime.clock.now_ms(), limit=min(room, _RECEIVE), visibility_ms=LEASE_MS
+            )
+        except StorageError as error:
+            _logger.error("could not receive messages: %s; trying again", error)
+            self._next_poll = time.monotonic() + _RETRY_S
+            return []
+
+    def _handle(self, deliveries: list[Delivery]) -> None:
+        groups: dict[str, list[Delivery]] = {}
+        for delivery in deliveries:
+            message = delivery.message
+            if isinstance(message, ActivityTask):
+                self._workers.submit(delivery)
+            elif isinstance(message, CallbackDeadline):
+                self._deadline(delivery)
+            else:
+                groups.setdefault(message.run.execution_id, []).append(delivery)
+        if not groups:
+            return
+        keep = not self._stopping and self._workers.backlog < _KEEP_BACKLOG
+        try:
+            taken = self._turns.take(groups, keep=keep)
+        except StorageError as error:
+            _logger.error("the store refused %d turns: %s; they are taken again", len(groups), error)
+            self._take_later(groups, groups)
+            return
+        for delivery in taken.kept:
+            if isinstance(delivery.message, ActivityTask):
+                self._workers.submit(delivery)
+            else:
+                self._inbox.put(delivery)
+        if taken.returned:
+            self._take_later(groups, taken.returned)
+        with self._something_closed:
+            self._something_closed.notify_all()
+
+    def _take_later(self, groups: dict[str, list[Delivery]], execution_ids: Sequence[str] | dict[str, list[Delivery]]) -> None:
+        at = time.monotonic() + _RETRY_S
+        self._later.extend((at, delivery) for id_ in execution_ids for delivery in groups[id_])
+
+    def _deadline(self, delivery: Delivery) -> None:
+        try:
+            callback_deadline(self._runtime, delivery)
+            self._next_poll = 0.0
+        except StorageError as error:
+            _logger.error("the store refused a callback's deadline: %s; it is tried again", error)
+            self._failed(delivery)

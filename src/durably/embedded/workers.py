@@ -1,0 +1,293 @@
+"""Runs activities: `def` in threads, `async def` on one event loop of its own, each within its timeout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from durably.api.attempt import current_attempt
+from durably.core.errors import StorageError
+from durably.ports.messages import Delivery
+from durably.runtime.attempt import (
+    Answer,
+    Attempt,
+    attempt_raised,
+    attempt_returned,
+    attempt_timed_out,
+    open_attempt,
+)
+from durably.runtime.runtime import Runtime
+
+_logger = logging.getLogger("durably.activity")
+
+
+class _Running:
+    """An attempt under way. Whoever ends it first, the function or the clock, decides how it ends."""
+
+    __slots__ = ("_ended", "_lock", "attempt")
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def end(self) -> bool:
+        """True for the first caller only."""
+        with self._lock:
+            first = not self._ended
+            self._ended = True
+            return first
+
+
+class Workers:
+    """Runs the tasks of one process.
+
+    Args:
+        runtime: the surroundings.
+        answered: takes answers; called from worker threads.
+        failed: takes a delivery whose handling failed for a reason of ours or of the store's; it is to be tried again.
+        threads: how many sync activities run at a time.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        answered: Callable[[Answer], None],
+        failed: Callable[[Delivery], None],
+        threads: int,
+    ) -> None:
+        self._runtime = runtime
+        self._answered = answered
+        self._failed = failed
+        self._limit = threads
+        self._queue: SimpleQueue[Delivery | None] = SimpleQueue()
+        self._lock = threading.Condition()
+        self._threads = 0
+        self._idle = 0
+        self._busy = 0
+        self._stopping = False
+        self._timeouts = _Timeouts(self._time_out)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def backlog(self) -> int:
+        """Tasks waiting for a thread."""
+        return self._queue.qsize()
+
+    def submit(self, delivery: Delivery) -> None:
+        """Run a task as soon as a thread is free."""
+        self._queue.put(delivery)
+        if self._idle < self._queue.qsize() and self._threads < self._limit:
+            self._spawn()
+
+    def stop(self, grace_s: float) -> bool:
+        """Start nothing more, wait for what runs; whether all of it ended within `grace_s` seconds."""
+        with self._lock:
+            self._stopping = True
+            threads = self._threads
+        for _ in range(threads):
+            self._queue.put(None)
+        deadline = time.monotonic() + grace_s
+        with self._lock:
+            while self._busy:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._lock.wait(left):
+                    break
+            finished = not self._busy
+        self._timeouts.stop()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        return finished
+
+    # --- threads ---------------------------------------------------------------------------------------------
+
+    def _spawn(self) -> None:
+        with self._lock:
+            self._threads += 1
+            number = self._threads
+        threading.Thread(target=self._work, name=f"durably-activity-{number}", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            self._idle += 1
+            delivery = self._queue.get()
+            self._idle -= 1
+            if delivery is None or self._stopping:
+                return
+            with self._lock:
+                self._busy += 1
+            replaced = False
+            try:
+                replaced = self._handle(delivery)
+            finally:
+                if not replaced:
+                    self._done()
+            if replaced:
+                return
+
+    def _done(self) -> None:
+        with self._lock:
+            self._busy -= 1
+            if not self._busy:
+                self._lock.notify_all()
+
+    def _handle(self, delivery: Delivery) -> bool:
+        """Run one task; True if the attempt was given up meanwhile and another thread has taken this one's place."""
+        try:
+            opened = open_attempt(self._runtime, delivery)
+            if isinstance(opened, Attempt):
+                running = _Running(opened)
+                if opened.is_async:
+                    self._start_async(running, delivery)
+                    return False
+                if opened.timeout_ms is not None:
+                    self._timeouts.add(running, opened.timeout_ms / 1000)
+                end = self._run_sync(running)
+                if end is None:
+                    return True
+                self._settle(end)
+            else:
+                self._settle(opened)
+        except Exception as error:
+            self._report(delivery, error)
+        return False
+
+    def _run_sync(self, running: _Running) -> Callable[[], Answer | None] | None:
+        """Call the function in a context of its own; what is to be done about its end, None if it came too late."""
+        attempt, runtime = running.attempt, self._runtime
+        context = contextvars.copy_context()
+        context.run(current_attempt.set, attempt.info)
+        try:
+            value = context.run(attempt.call)
+            if inspect.isawaitable(value):
+                value = _await_elsewhere(value)
+        except BaseException as error:  # a user's SystemExit must not end the worker either
+            failure = error
+            return (lambda: attempt_raised(runtime, attempt, failure)) if running.end() else None
+        return (lambda: attempt_returned(runtime, attempt, value)) if running.end() else None
+
+    def _settle(self, end: Answer | Callable[[], Answer | None] | None) -> None:
+        answer = end() if callable(end) else end
+        if answer is not None:
+            self._answered(answer)
+
+    def _time_out(self, running: _Running) -> None:
+        """A sync attempt overran. Its thread cannot be interrupted: another one takes its place in the pool."""
+        if not running.end():
+            return
+        task = running.attempt.task
+        _logger.warning("%s attempt %d overran its timeout; its thread goes on unheeded", task.name, task.attempt)
+        with self._lock:
+            self._threads -= 1
+        self._spawn()
+        try:
+            self._settle(attempt_timed_out(self._runtime, running.attempt))
+        finally:
+            self._done()
+
+    def _report(self, delivery: Delivery, error: Exception) -> None:
+        if isinstance(error, StorageError):
+            _logger.error("the store refused to settle %s: %s; it is tried again", delivery.message.id, error)
+        else:
+            _logger.exception("could not handle %s; it is tried again", delivery.message.id)
+        self._failed(delivery)
+
+    # --- the event loop -----------------------------------------------------------------------------------------
+
+    def _start_async(self, running: _Running, delivery: Delivery) -> None:
+        with self._lock:
+            self._busy += 1
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="durably-async", daemon=True).start()
+            loop = self._loop
+        loop.call_soon_threadsafe(lambda: self._spawn_async(loop, running, delivery))
+
+    def _spawn_async(self, loop: asyncio.AbstractEventLoop, running: _Running, delivery: Delivery) -> None:
+        task = loop.create_task(self._run_async(running, delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_async(self, running: _Running, delivery: Delivery) -> None:
+        attempt, runtime = running.attempt, self._runtime
+        current_attempt.set(attempt.info)
+        end: Callable[[], Answer | None]
+        timeout = asyncio.timeout(None if attempt.timeout_ms is None else attempt.timeout_ms / 1000)
+        try:
+            try:
+                async with timeout:
+                    value = await attempt.call()
+            except BaseException as error:
+                failure = error
+                if timeout.expired() and isinstance(error, TimeoutError):
+                    end = lambda: attempt_timed_out(runtime, attempt)  # noqa: E731
+                else:
+                    end = lambda: attempt_raised(runtime, attempt, failure)  # noqa: E731
+            else:
+                end = lambda: attempt_returned(runtime, attempt, value)  # noqa: E731
+            try:
+                self._settle(end)
+            except Exception as error:
+                self._report(delivery, error)
+        finally:
+            self._done()
+
+
+class _Timeouts:
+    """Calls back for attempts that overran. Its thread starts with the first attempt that has a timeout."""
+
+    def __init__(self, overran: Callable[[_Running], None]) -> None:
+        self._overran = overran
+        self._heap: list[tuple[float, int, _Running]] = []
+        self._count = 0
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def add(self, running: _Running, seconds: float) -> None:
+        with self._changed:
+            self._count += 1
+            heapq.heappush(self._heap, (time.monotonic() + seconds, self._count, running))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="durably-timeouts", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                if self._stopped:
+                    return
+                wait = self._heap[0][0] - time.monotonic() if self._heap else None
+                if wait is None or wait > 0:
+                    self._changed.wait(wait)
+                    continue
+                _, _, running = heapq.heappop(self._heap)
+            try:
+                self._overran(running)
+            except Exception:
+                _logger.exception("could not settle the timeout of %s", running.attempt.task.id)
+
+
+def _await_elsewhere(value: Any) -> Any:
+    """A `def` that returned an awaitable (a partial of an async function, say): run it to its end here."""
+
+    async def main() -> Any:
+        return await value
+
+    return asyncio.run(main())

@@ -1,0 +1,1 @@
+"""Protocols between the runtime and the world, and the data that crosses them."""

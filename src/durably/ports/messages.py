@@ -1,0 +1,131 @@
+"""Messages: what travels through queues. `id` is the same for every copy of a message, so copies can be dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from durably.core.events import (
+    ActivityCompleted,
+    ActivityFailed,
+    ExecutionStarted,
+    ExecutionTerminated,
+    InboundEvent,
+    TimerFired,
+)
+from durably.core.failures import Failure
+from durably.core.keys import ActivityKey, RunKey
+from durably.core.options import ActivityOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventMessage:
+    """An event on its way to an execution."""
+
+    run: RunKey
+    event: InboundEvent
+    kind: Literal["EventMessage"] = "EventMessage"
+
+    @property
+    def id(self) -> str:
+        """Names the event within all lives of all executions."""
+        prefix = f"{self.run.gen}.{self.run.run}"
+        match self.event:
+            case ActivityCompleted(seq=seq, attempt=attempt):
+                return f"{prefix}.completed.{seq}.{attempt}"
+            case ActivityFailed(seq=seq, attempt=attempt):
+                return f"{prefix}.failed.{seq}.{attempt}"
+            case TimerFired(seq=seq):
+                return f"{prefix}.fired.{seq}"
+            case ExecutionStarted():
+                return f"{prefix}.started"
+            case ExecutionTerminated():
+                return f"{prefix}.terminated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """Take a turn: stored events wait. `turn` is the last one the sender saw, `tries` counts fruitless wakes."""
+
+    run: RunKey
+    turn: int
+    tries: int = 0
+    kind: Literal["Wake"] = "Wake"
+
+    @property
+    def id(self) -> str:
+        """One wake per turn and try."""
+        return f"{self.run.gen}.{self.run.run}.wake.{self.turn}.{self.tries}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityTask:
+    """One attempt of an activity, to be run.
+
+    Attributes:
+        name: persisted name of the activity.
+        input: JSON text, an object by parameter name.
+        options: as scheduled; None for the defaults.
+        attempt: 1-based.
+        scheduled_at_ms: when the orchestrator asked for it; schedule-to-close counts from here.
+        queued_at_ms: when this attempt was due; schedule-to-start counts from here.
+        last_failure: of the attempt before.
+    """
+
+    key: ActivityKey
+    name: str
+    input: str
+    scheduled_at_ms: int
+    queued_at_ms: int
+    options: ActivityOptions | None = None
+    attempt: int = 1
+    last_failure: Failure | None = None
+    kind: Literal["ActivityTask"] = "ActivityTask"
+
+    @property
+    def run(self) -> RunKey:
+        """The run that asked for it."""
+        return self.key.run
+
+    @property
+    def id(self) -> str:
+        """One task per attempt."""
+        return f"{self.key.run.gen}.{self.key.run.run}.task.{self.key.seq}.{self.attempt}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackDeadline:
+    """Look whether the callback of this attempt is still awaited; if so it is late. Carries the task to retry."""
+
+    task: ActivityTask
+    kind: Literal["CallbackDeadline"] = "CallbackDeadline"
+
+    @property
+    def run(self) -> RunKey:
+        """The run that asked for the activity."""
+        return self.task.key.run
+
+    @property
+    def id(self) -> str:
+        """One deadline per attempt."""
+        return f"{self.run.gen}.{self.run.run}.deadline.{self.task.key.seq}.{self.task.attempt}"
+
+
+Message: TypeAlias = EventMessage | Wake | ActivityTask | CallbackDeadline
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to send, not to be delivered before `due_ms` (0: at once)."""
+
+    message: Message
+    due_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message received; its receipt acknowledges it, `receives` counts deliveries (1 for the first)."""
+
+    message: Message
+    receipt: str
+    receives: int = 1

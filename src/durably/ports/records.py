@@ -1,0 +1,100 @@
+"""What a backend stores about an execution besides its turns: the record and the activity items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from durably.core.failures import Failure
+from durably.core.keys import ActivityKey as ActivityKey
+from durably.core.keys import RunKey as RunKey
+from durably.ports.messages import ActivityTask
+
+Status: TypeAlias = Literal["running", "stalled", "completed", "failed", "terminated"]
+CLOSED: frozenset[Status] = frozenset({"completed", "failed", "terminated"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The one mutable item of an execution.
+
+    Attributes:
+        execution_id: chosen by the caller.
+        gen: this life of the id, a ULID.
+        orchestrator: persisted name.
+        status: open ("running", "stalled") or closed.
+        run: the current run, a hint.
+        request_id: of the start, so that the caller's retry finds its own execution.
+        code_version: of the last turn that changed the record.
+        started_at_ms: accepted at.
+        closed_at_ms: None while open.
+        result: JSON text, when completed.
+        failure: why it failed or was terminated, or why it is stalled.
+        turn: number of the turn that last changed the record; an older turn changes nothing.
+    """
+
+    execution_id: str
+    gen: str
+    orchestrator: str
+    status: Status
+    request_id: str
+    code_version: str
+    started_at_ms: int
+    run: int = 1
+    closed_at_ms: int | None = None
+    result: str | None = None
+    failure: Failure | None = None
+    turn: int = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether the execution has ended."""
+        return self.status in CLOSED
+
+    @property
+    def key(self) -> RunKey:
+        """The current run."""
+        return RunKey(self.execution_id, self.gen, self.run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordChange:
+    """New values for a record, applied iff it is the same life, still open, and `turn` is newer than its own."""
+
+    status: Status
+    turn: int
+    code_version: str
+    closed_at_ms: int | None = None
+    result: str | None = None
+    failure: Failure | None = None
+
+
+ItemState: TypeAlias = Literal["retrying", "claimed", "open", "completed", "closed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityItem:
+    """What outlives a message about one activity. Absent as long as attempt 1 has nothing to remember.
+
+    Attributes:
+        state: "retrying" (attempt `attempt` is the next), "claimed" (an at-most-once attempt is running),
+            "open" (a callback is awaited), "completed" (by callback), "closed" (failed for good, or its callback
+            expired), "cancelled".
+        attempt: the attempt that the state speaks of, 1-based.
+        version: counts the writes; a write names the version that it replaces, 0 for none.
+        deadline_ms: when an open callback expires.
+        owner: who claimed the attempt.
+        digest: SHA-256 of the payload of a completed callback.
+        last_failure: of the attempt before.
+        task: the task of an open callback's attempt, to be sent again for the next one.
+    """
+
+    key: ActivityKey
+    state: ItemState
+    attempt: int
+    version: int
+    deadline_ms: int | None = None
+    owner: str | None = None
+    digest: str | None = None
+    last_failure: Failure | None = None
+    task: ActivityTask | None = None

@@ -1,0 +1,1 @@
+"""Use cases, written against ports: take turns, run attempts, complete callbacks, start and terminate executions."""

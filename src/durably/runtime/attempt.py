@@ -1,0 +1,341 @@
+"""Running one attempt of an activity: what comes before the user's function and what comes after it.
+
+The function itself is run by the composition root (a thread, a loop, a Lambda). Receive counts are never attempts:
+only the activity's item and the message say which attempt this is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from durably.api.attempt import AttemptInfo, Callback
+from durably.api.registry import RunnableActivity
+from durably.core.context import instant
+from durably.core.errors import (
+    ActivityTimeoutError,
+    AttemptLostError,
+    NonRetryableError,
+    PayloadError,
+)
+from durably.core.events import ActivityCompleted, ActivityFailed
+from durably.core.failures import Failure, failure_of
+from durably.core.options import DEFAULT_OPTIONS, DEFAULT_RETRY, ActivityOptions
+from durably.ports.backend import Settlement
+from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, EventMessage, Outgoing
+from durably.ports.records import ActivityItem
+from durably.ports.tokens import TokenClaims
+from durably.runtime.runtime import Runtime
+
+FOR_EVER_MS = 253_370_764_800_000  # the year 9999: a callback without a deadline
+_MAX_CONFLICTS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """An attempt that is to run now.
+
+    Attributes:
+        call: runs the user's function; a coroutine if `is_async`.
+        timeout_ms: start-to-close left, None for no bound.
+    """
+
+    task: ActivityTask
+    receipt: str
+    runnable: RunnableActivity
+    call: Callable[[], Any]
+    info: AttemptInfo
+    timeout_ms: int | None
+    item: ActivityItem | None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether `call` returns a coroutine."""
+        return self.runnable.is_async
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An event for the execution, and the receipt of the task that it answers.
+
+    Store both together: either in the turn that applies the event, or by `settle_answer`.
+    """
+
+    event: EventMessage
+    receipt: str
+
+
+def settle_answer(runtime: Runtime, answer: Answer) -> None:
+    """Send the event on its way and acknowledge the task."""
+    runtime.backend.settle(Settlement(send=(Outgoing(answer.event),), acknowledge=(answer.receipt,)))
+
+
+def open_attempt(runtime: Runtime, delivery: Delivery) -> Attempt | Answer | None:
+    """Decide whether a task is run: an `Attempt` to run, an `Answer` without running, or None (dealt with)."""
+    task = delivery.message
+    assert isinstance(task, ActivityTask)
+    options = task.options or DEFAULT_OPTIONS
+    item = None
+    if delivery.receives > 1 or task.attempt > 1 or options.at_most_once or options.mode == "callback":
+        if not _wanted(runtime, task):
+            runtime.backend.acknowledge([delivery.receipt])
+            return None
+        item = runtime.backend.read_item(task.key)
+        if item is not None and not _current(item, task):
+            _overtaken(runtime, task, item, delivery.receipt)
+            return None
+    late = _too_late(task, options, runtime.clock.now_ms())
+    if late is not None:
+        return _fail(runtime, task, delivery.receipt, item, late)
+    runnable = runtime.registry.activity(task.name)
+    if runnable is None:
+        known = ", ".join(runtime.registry.activity_names) or "none"
+        return _fail(
+            runtime,
+            task,
+            delivery.receipt,
+            item,
+            NonRetryableError(
+                f"No activity is named {task.name!r} here; this process knows: {known}. "
+                "Give it to the registry of the process that serves its queue."
+            ),
+        )
+    try:
+        args, kwargs = runnable.arguments.decode(task.input)
+    except PayloadError as error:
+        return _fail(runtime, task, delivery.receipt, item, error)
+    if options.at_most_once:
+        claimed = _claim(runtime, task, item)
+        if claimed is None:
+            lost = AttemptLostError(
+                f"attempt {task.attempt} of {task.name} was claimed before and never reported; "
+                "whether it ran to its end is unknown"
+            )
+            item = runtime.backend.read_item(task.key)
+            return _fail(runtime, task, delivery.receipt, item, lost)
+        item = claimed
+    if options.mode == "callback":
+        item = _open_callback(runtime, task, options, item)
+        if item is None:
+            return None  # somebody else moved it; the message returns and is looked at again
+        args = (_callback(runtime, item), *args)
+    function = runnable.activity.implementation
+    return Attempt(
+        task=task,
+        receipt=delivery.receipt,
+        runnable=runnable,
+        call=lambda: function(*args, **kwargs),
+        info=AttemptInfo(
+            execution_id=task.run.execution_id,
+            activity=task.name,
+            attempt=task.attempt,
+            idempotency_key=f"{task.run.gen}.{task.run.run}.{task.key.seq}",
+            last_failure=task.last_failure,
+        ),
+        timeout_ms=_time_left(task, options, runtime.clock.now_ms()),
+        item=item,
+    )
+
+
+def attempt_returned(runtime: Runtime, attempt: Attempt, value: Any) -> Answer | None:
+    """The function returned `value`."""
+    task = attempt.task
+    if attempt.runnable.is_callback:
+        runtime.backend.acknowledge([attempt.receipt])
+        return None
+    try:
+        result = attempt.runnable.result.encode(value)
+    except PayloadError as error:
+        return attempt_raised(runtime, attempt, error)
+    answer = Answer(
+        EventMessage(run=task.run, event=ActivityCompleted(seq=task.key.seq, result=result, attempt=task.attempt)),
+        attempt.receipt,
+    )
+    return _close_claim(runtime, attempt.item, answer)
+
+
+def attempt_raised(runtime: Runtime, attempt: Attempt, error: BaseException) -> Answer | None:
+    """The function raised `error`."""
+    if type(error) is NotImplementedError and not attempt.runnable.activity.implemented and not str(error):
+        error = NonRetryableError(
+            f"activity {attempt.task.name} is a contract without an implementation in this process. Import the module "
+            f"that holds its `@{attempt.task.name}.implement`."
+        )
+    return _fail(runtime, attempt.task, attempt.receipt, attempt.item, error)
+
+
+def attempt_timed_out(runtime: Runtime, attempt: Attempt) -> Answer | None:
+    """The function did not end within start-to-close. What it still does has no effect."""
+    seconds = (attempt.timeout_ms or 0) / 1000
+    error = ActivityTimeoutError(f"attempt {attempt.task.attempt} did not end within {seconds:g} s (start-to-close)")
+    return attempt_raised(runtime, attempt, error)
+
+
+def retry_or_fail(
+    runtime: Runtime, task: ActivityTask, failure: Failure, item: ActivityItem | None
+) -> tuple[ActivityItem | None, Outgoing | EventMessage]:
+    """What follows a failed attempt: the item and the task of the next one, or the event that it failed for good."""
+    options = task.options or DEFAULT_OPTIONS
+    policy = options.retry or DEFAULT_RETRY
+    version = 1 if item is None else item.version + 1
+    now_ms = runtime.clock.now_ms()
+    if policy.allows(failure, task.attempt):
+        delay_ms = failure.retry_after_ms
+        if delay_ms is None:
+            delay_ms = policy.delay_ms(task.attempt, runtime.entropy.draw())
+        due_ms = now_ms + delay_ms
+        if options.schedule_to_close_ms is None or due_ms < task.scheduled_at_ms + options.schedule_to_close_ms:
+            next_task = replace(task, attempt=task.attempt + 1, queued_at_ms=due_ms, last_failure=failure)
+            next_item = ActivityItem(
+                key=task.key, state="retrying", attempt=next_task.attempt, version=version, last_failure=failure
+            )
+            return next_item, Outgoing(next_task, due_ms)
+    event = ActivityFailed(seq=task.key.seq, failure=failure, attempt=task.attempt)
+    closed = None
+    if item is not None:
+        closed = ActivityItem(
+            key=task.key, state="closed", attempt=task.attempt, version=version, last_failure=failure
+        )
+    return closed, EventMessage(run=task.run, event=event)
+
+
+# --- inside ------------------------------------------------------------------------------------------------
+
+
+def _fail(
+    runtime: Runtime, task: ActivityTask, receipt: str, item: ActivityItem | None, error: BaseException
+) -> Answer | None:
+    failure = failure_of(error)
+    for _ in range(_MAX_CONFLICTS):
+        next_item, follow = retry_or_fail(runtime, task, failure, item)
+        if isinstance(follow, EventMessage) and next_item is None:
+            return Answer(follow, receipt)
+        if isinstance(follow, Outgoing) and not _wanted(runtime, task):
+            runtime.backend.acknowledge([receipt])
+            return None
+        send = (follow,) if isinstance(follow, Outgoing) else (Outgoing(follow),)
+        outcome = runtime.backend.settle(Settlement(item=next_item, send=send, acknowledge=(receipt,)))
+        if outcome.written:
+            return None
+        item = outcome.found
+        if item is not None and not _current(item, task):
+            _overtaken(runtime, task, item, receipt)
+            return None
+    return None
+
+
+def _close_claim(runtime: Runtime, item: ActivityItem | None, answer: Answer) -> Answer | None:
+    """An at-most-once result is stored at once, with its claim, so that a duplicate does not take it for lost."""
+    if item is None or item.state != "claimed":
+        return answer
+    closed = replace(item, state="closed", version=item.version + 1)
+    outcome = runtime.backend.settle(
+        Settlement(item=closed, send=(Outgoing(answer.event),), acknowledge=(answer.receipt,))
+    )
+    return None if outcome.written else answer
+
+
+def _wanted(runtime: Runtime, task: ActivityTask) -> bool:
+    """Whether the execution that asked is still open."""
+    record = runtime.backend.read_record(task.run.execution_id)
+    return record is not None and not record.closed and record.gen == task.run.gen
+
+
+def _current(item: ActivityItem, task: ActivityTask) -> bool:
+    """Whether `task` is the attempt that the item speaks of and may still run."""
+    return item.attempt == task.attempt and item.state in ("retrying", "claimed", "open")
+
+
+def _overtaken(runtime: Runtime, task: ActivityTask, item: ActivityItem, receipt: str) -> None:
+    """A later attempt exists or nobody waits any more. The next attempt's message may have been lost: send it again."""
+    send: tuple[Outgoing, ...] = ()
+    if item.state == "retrying" and item.attempt == task.attempt + 1:
+        now_ms = runtime.clock.now_ms()
+        again = replace(task, attempt=item.attempt, queued_at_ms=now_ms, last_failure=item.last_failure)
+        send = (Outgoing(again, now_ms),)
+    elif item.state == "closed" and item.attempt == task.attempt and item.last_failure is not None:
+        event = ActivityFailed(seq=task.key.seq, failure=item.last_failure, attempt=item.attempt)
+        send = (Outgoing(EventMessage(run=task.run, event=event)),)
+    runtime.backend.settle(Settlement(send=send, acknowledge=(receipt,)))
+
+
+def _too_late(task: ActivityTask, options: ActivityOptions, now_ms: int) -> BaseException | None:
+    waited = now_ms - task.queued_at_ms
+    if options.schedule_to_close_ms is not None and now_ms >= task.scheduled_at_ms + options.schedule_to_close_ms:
+        return _final_timeout(
+            f"{task.name} was not done within {options.schedule_to_close_ms / 1000:g} s (schedule-to-close)"
+        )
+    if options.schedule_to_start_ms is not None and waited > options.schedule_to_start_ms:
+        return _final_timeout(
+            f"attempt {task.attempt} of {task.name} waited {waited / 1000:g} s in its queue, longer than "
+            f"{options.schedule_to_start_ms / 1000:g} s (schedule-to-start)"
+        )
+    return None
+
+
+def _final_timeout(message: str) -> ActivityTimeoutError:
+    error = ActivityTimeoutError(message)
+    error.non_retryable = True
+    return error
+
+
+def _time_left(task: ActivityTask, options: ActivityOptions, now_ms: int) -> int | None:
+    bounds = [] if options.start_to_close_ms is None or options.mode == "callback" else [options.start_to_close_ms]
+    if options.schedule_to_close_ms is not None:
+        bounds.append(task.scheduled_at_ms + options.schedule_to_close_ms - now_ms)
+    return max(1, min(bounds)) if bounds else None
+
+
+def _claim(runtime: Runtime, task: ActivityTask, item: ActivityItem | None) -> ActivityItem | None:
+    """Claim an at-most-once attempt; None if it was claimed before."""
+    if item is not None and item.state == "claimed":
+        return None
+    claim = ActivityItem(
+        key=task.key,
+        state="claimed",
+        attempt=task.attempt,
+        version=1 if item is None else item.version + 1,
+        owner=runtime.entropy.nonce(),
+        last_failure=task.last_failure,
+    )
+    outcome = runtime.backend.settle(Settlement(item=claim))
+    if outcome.written or (outcome.found is not None and outcome.found.owner == claim.owner):
+        return claim
+    return None
+
+
+def _open_callback(
+    runtime: Runtime, task: ActivityTask, options: ActivityOptions, item: ActivityItem | None
+) -> ActivityItem | None:
+    """The open item of this attempt's callback; a redelivered submission keeps the one that it opened."""
+    if item is not None and item.state == "open":
+        return item
+    now_ms = runtime.clock.now_ms()
+    deadline_ms = None if options.start_to_close_ms is None else now_ms + options.start_to_close_ms
+    if options.schedule_to_close_ms is not None:
+        latest_ms = task.scheduled_at_ms + options.schedule_to_close_ms
+        deadline_ms = latest_ms if deadline_ms is None else min(deadline_ms, latest_ms)
+    opened = ActivityItem(
+        key=task.key,
+        state="open",
+        attempt=task.attempt,
+        version=1 if item is None else item.version + 1,
+        deadline_ms=deadline_ms,
+        last_failure=task.last_failure,
+        task=task,
+    )
+    send = () if deadline_ms is None else (Outgoing(CallbackDeadline(task=task), deadline_ms),)
+    outcome = runtime.backend.settle(Settlement(item=opened, send=send))
+    if outcome.written:
+        return opened
+    found = outcome.found
+    return found if found is not None and found.state == "open" and found.attempt == task.attempt else None
+
+
+def _callback(runtime: Runtime, item: ActivityItem) -> Callback[Any]:
+    expires_ms = FOR_EVER_MS if item.deadline_ms is None else item.deadline_ms
+    token = runtime.signer.sign(TokenClaims(key=item.key, attempt=item.attempt, expires_at_ms=expires_ms))
+    return Callback(
+        url=f"{runtime.callback_url}/callbacks/{token}", token=token, expires_at=instant(expires_ms)
+    )

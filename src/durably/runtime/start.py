@@ -1,0 +1,122 @@
+"""Starting and terminating executions. Accepted means stored (P1)."""
+
+from __future__ import annotations
+
+import sys
+
+from durably.api.names import check_execution_id
+from durably.api.orchestrator import StartOptions
+from durably.core.errors import ExecutionClosedError, ExecutionExistsError, ExecutionNotFoundError
+from durably.core.events import ExecutionStarted, ExecutionTerminated
+from durably.core.history import Turn
+from durably.core.keys import RunKey
+from durably.ports.backend import Backend, Creation
+from durably.ports.clock import Clock, Entropy
+from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
+from durably.ports.records import Record
+
+
+def start_execution(
+    backend: Backend,
+    clock: Clock,
+    entropy: Entropy,
+    *,
+    execution_id: str,
+    orchestrator: str,
+    input_: str,
+    options: StartOptions,
+    code_version: str,
+    keep: bool = False,
+) -> tuple[Record, tuple[Delivery, ...]]:
+    """Store a start: record, first turn and wake.
+
+    Returns:
+        The record that holds the id, and with `keep` the wake, leased to the caller.
+
+    Raises:
+        InvalidIdError: the id has illegal characters.
+        ExecutionExistsError: the id is taken and `options.id_reuse` does not allow another life.
+    """
+    check_execution_id(execution_id)
+    now_ms = clock.now_ms()
+    gen = entropy.ulid(now_ms)
+    run = RunKey(execution_id, gen, 1)
+    record = Record(
+        execution_id=execution_id,
+        gen=gen,
+        orchestrator=orchestrator,
+        status="running",
+        request_id=options.request_id or gen,
+        code_version=code_version,
+        started_at_ms=now_ms,
+    )
+    started = ExecutionStarted(
+        orchestrator=orchestrator,
+        input=input_,
+        seed=entropy.seed(),
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        at_ms=now_ms,
+    )
+    turn = Turn(
+        number=1,
+        kind="deferred",
+        inbound=(started,),
+        outbound=(),
+        applied_through=0,
+        nonce=entropy.nonce(),
+        code_version=code_version,
+        at_ms=now_ms,
+    )
+    creation = Creation(
+        record=record,
+        turn=turn,
+        wake=Outgoing(Wake(run=run, turn=1)),
+        replace_closed=options.id_reuse == "allow_if_closed",
+    )
+    outcome = backend.create(creation, keep=keep)
+    found = outcome.record
+    if outcome.created or found.request_id == record.request_id or options.id_reuse == "use_existing":
+        return found, outcome.kept
+    state = "closed" if found.closed else "open"
+    raise ExecutionExistsError(
+        f"The id {execution_id!r} belongs to an {state} execution of {found.orchestrator}. Choose another id, or say "
+        'what you mean with orchestrator.options(id_reuse="allow_if_closed" or "use_existing").'
+    )
+
+
+def terminate_execution(backend: Backend, execution_id: str, reason: str) -> tuple[Record, EventMessage]:
+    """Put an execution's end on its way.
+
+    Raises:
+        ExecutionNotFoundError: no execution has this id.
+        ExecutionClosedError: it has ended already.
+    """
+    record = open_record(backend, execution_id)
+    message = EventMessage(run=record.key, event=ExecutionTerminated(reason=reason))
+    backend.send([Outgoing(message)])
+    return record, message
+
+
+def open_record(backend: Backend, execution_id: str) -> Record:
+    """The record of an open execution.
+
+    Raises:
+        ExecutionNotFoundError: no execution has this id.
+        ExecutionClosedError: it has ended already.
+    """
+    record = existing_record(backend, execution_id)
+    if record.closed:
+        raise ExecutionClosedError(f"Execution {execution_id!r} is {record.status}; it accepts nothing more.")
+    return record
+
+
+def existing_record(backend: Backend, execution_id: str) -> Record:
+    """The record of an execution, open or closed.
+
+    Raises:
+        ExecutionNotFoundError: no execution has this id.
+    """
+    record = backend.read_record(check_execution_id(execution_id))
+    if record is None:
+        raise ExecutionNotFoundError(f"No execution has the id {execution_id!r}.")
+    return record

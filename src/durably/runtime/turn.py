@@ -1,0 +1,416 @@
+"""Taking turns: load, apply new events, commit, dispatch. The algorithm of DESIGN section 7, for all backends.
+
+A turn is planned without touching the world and then stored by one `commit`; whoever loses the race for its number
+throws the plan away and plans again on what the winner stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from durably.core.commands import record_command
+from durably.core.errors import MissingDefinitionError, Stall, TurnLimitError, TurnTimeoutError
+from durably.core.events import (
+    ActivityCancelRequested,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionTerminated,
+    InboundEvent,
+    OutboundEvent,
+    TimerFired,
+    TimerStarted,
+)
+from durably.core.execution import Execution
+from durably.core.failures import Failure, failure_of
+from durably.core.history import Turn
+from durably.core.keys import ActivityKey, RunKey
+from durably.core.replay import RunState, replay
+from durably.ports.backend import TurnCommit
+from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
+from durably.ports.records import RecordChange
+from durably.runtime.dispatch import dispatches
+from durably.runtime.live import Live, LiveExecutions
+from durably.runtime.runtime import Runtime
+
+_logger = logging.getLogger("durably.turn")
+_MAX_CONFLICTS = 50
+_WAKE_MS = 1_000
+_WAKE_MAX_MS = 300_000
+
+TERMINATED = "durably.Terminated"
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to be done for one execution's deliveries: at most one commit."""
+
+    live: Live | None = None
+    commit: TurnCommit | None = None
+    acknowledge: list[str] = field(default_factory=list)
+    resend: tuple[Outgoing, ...] = ()
+    broken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TurnsTaken:
+    """What became of the deliveries given to `TurnTaker.take`.
+
+    Attributes:
+        kept: messages due now that the turns sent, leased to the caller as if received (with `keep`).
+        returned: execution ids whose turn could not be taken; their messages are not acknowledged.
+    """
+
+    kept: list[Delivery]
+    returned: list[str]
+
+
+class TurnTaker:
+    """Takes the turns of one process. Not thread-safe: one thread owns it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._live = LiveExecutions(runtime.limits.warm_executions)
+
+    def take(self, deliveries: Mapping[str, Sequence[Delivery]], *, keep: bool = False) -> TurnsTaken:
+        """Take one turn for each execution id with its deliveries, and acknowledge them.
+
+        The commits are stored together. An execution whose planning raises (a bug of ours, a broken store) keeps its
+        messages, unacknowledged, and does not hinder the others.
+
+        Raises:
+            StorageError: the store refused the commit; nothing is acknowledged.
+        """
+        backend = self._runtime.backend
+        kept: list[Delivery] = []
+        broken: list[str] = []
+        pending = dict(deliveries)
+        for _ in range(_MAX_CONFLICTS):
+            plans = [(id_, self._planned(id_, group)) for id_, group in pending.items()]
+            commits = [(id_, plan, plan.commit) for id_, plan in plans if plan.commit is not None]
+            broken.extend(id_ for id_, plan in plans if plan.broken)
+            self._finish_without_commit([plan for _, plan in plans if plan.commit is None])
+            if not commits:
+                return TurnsTaken(kept, broken)
+            try:
+                outcomes = backend.commit([commit for _, _, commit in commits], keep=keep)
+            except BaseException:
+                for _, plan, _ in commits:
+                    _discard(plan)
+                raise
+            lost: dict[str, Sequence[Delivery]] = {}
+            for (execution_id, plan, _), outcome in zip(commits, outcomes, strict=True):
+                if outcome.status == "conflict":
+                    lost[execution_id] = pending[execution_id]
+                    _discard(plan)
+                    continue
+                kept.extend(outcome.kept)
+                if plan.resend:
+                    backend.send(plan.resend)
+                self._keep_live(plan)
+            if not lost:
+                return TurnsTaken(kept, broken)
+            pending = lost
+        _logger.warning("gave up %d turns after %d lost races; their messages return", len(pending), _MAX_CONFLICTS)
+        return TurnsTaken(kept, [*broken, *pending])
+
+    def clear(self) -> None:
+        """Discard every live execution."""
+        self._live.clear()
+
+    # --- planning -----------------------------------------------------------------------------------------
+
+    def _planned(self, execution_id: str, deliveries: Sequence[Delivery]) -> _Plan:
+        live = self._live.take(execution_id)
+        try:
+            if live is None:
+                live = self._load(execution_id)
+            if live is None:
+                return _Plan(acknowledge=[delivery.receipt for delivery in deliveries])
+            return self._plan(live, deliveries)
+        except Exception:
+            _logger.exception("the turn of %s could not be planned; its messages return", execution_id)
+            if live is not None:
+                live.discard()
+            return _Plan(broken=True)
+
+    def _load(self, execution_id: str) -> Live | None:
+        record = self._runtime.backend.read_record(execution_id)
+        if record is None or record.closed:
+            return None
+        state = RunState()
+        live = Live(record.key, record.orchestrator, record.status, state)
+        live.turns = self._runtime.backend.load_turns(record.key)
+        for turn in live.turns:
+            state.add(turn)
+        return live
+
+    def _plan(self, live: Live, deliveries: Sequence[Delivery]) -> _Plan:
+        runtime, state = self._runtime, live.state
+        now_ms = runtime.clock.now_ms()
+        if state.closed:
+            return self._plan_close_again(live, deliveries)
+        new, again = _news(live, deliveries)
+        receipts = tuple(delivery.receipt for delivery in deliveries)
+        wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=None)
+        before = state.outstanding() if again else []
+        plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
+        plan.resend = (
+            *plan.resend,
+            *dispatches(live.run, [event for event in before if event.seq in state.unresolved], now_ms=now_ms),
+        )
+        return plan
+
+    def _plan_news(
+        self,
+        live: Live,
+        new: list[InboundEvent],
+        deliveries: Sequence[Delivery],
+        *,
+        wake: int | None,
+        receipts: tuple[str, ...],
+        now_ms: int,
+    ) -> _Plan:
+        runtime, state = self._runtime, live.state
+        plan = _Plan(live)
+        if not new and not state.waiting:
+            plan.acknowledge = list(receipts)
+            return plan
+        new = _stamped(state, new, now_ms)
+        terminated = next((event for event in new if isinstance(event, ExecutionTerminated)), None)
+        if terminated is None and state.received + len(new) > runtime.limits.history_events:
+            terminated = _too_long(runtime.limits.history_events, at_ms=now_ms)
+            new.append(terminated)
+        if terminated is not None:
+            plan.commit = self._commit(live, new, (), applied=state.applied, kind="deferred", receipts=receipts)
+            return plan
+        try:
+            if max(delivery.receives for delivery in deliveries) >= runtime.limits.deliveries_before_stall:
+                raise TurnLimitError(
+                    "The process that took this turn died at each of its tries, so its code is not run again for now. "
+                    "Look for what ends the process (memory, os._exit, a crash in an extension module)."
+                )
+            outbound = self._apply(live, new)
+        except Stall as stall:
+            live.discard()
+            return self._plan_stall(plan, new, failure_of(stall), wake=wake, receipts=receipts)
+        execution = live.execution
+        assert execution is not None
+        plan.commit = self._commit(
+            live, new, tuple(outbound), applied=execution.applied, kind="applied", receipts=receipts
+        )
+        return plan
+
+    def _plan_close_again(self, live: Live, deliveries: Sequence[Delivery]) -> _Plan:
+        """The turns say closed and the record does not: whoever stored the last turn died before the rest of it."""
+        receipts = tuple(delivery.receipt for delivery in deliveries)
+        assert live.turns
+        last = live.turns[-1]
+        commit = TurnCommit(
+            run=live.run, turn=last, cancel=_cancels(live.run, last), change=_closing(last), acknowledge=receipts
+        )
+        return _Plan(live, commit)
+
+    def _plan_stall(
+        self, plan: _Plan, new: list[InboundEvent], failure: Failure, *, wake: int | None, receipts: tuple[str, ...]
+    ) -> _Plan:
+        runtime, live = self._runtime, plan.live
+        assert live is not None
+        first = live.status != "stalled"
+        if first:
+            _logger.error("execution %s is stalled: %s", live.run.execution_id, failure)
+        tries = 1 if first else None if wake is None else wake + 1
+        send: tuple[Outgoing, ...] = ()
+        if tries is not None and tries <= runtime.limits.fruitless_wakes:
+            due_ms = runtime.clock.now_ms() + min(_WAKE_MS * 2 ** (tries - 1), _WAKE_MAX_MS)
+            turn = live.state.turn + (1 if first or new else 0)
+            send = (Outgoing(Wake(run=live.run, turn=turn, tries=tries), due_ms),)
+        if not first and not new:
+            plan.acknowledge = list(receipts)
+            plan.resend = (*plan.resend, *send)
+            return plan
+        commit = self._commit(live, new, (), applied=live.state.applied, kind="deferred", receipts=receipts)
+        change = RecordChange(
+            status="stalled", turn=commit.turn.number, code_version=runtime.registry.code_version, failure=failure
+        )
+        live.status = "stalled"
+        plan.commit = replace(commit, send=(*commit.send, *send), change=change if first else commit.change)
+        return plan
+
+    def _apply(self, live: Live, new: list[InboundEvent]) -> list[OutboundEvent]:
+        """Apply waiting and new events, up to the slice; the outbound events they caused.
+
+        Raises:
+            Stall: the code cannot take the turn.
+        """
+        runtime, state = self._runtime, live.state
+        with runtime.budget() as budget:
+            execution = live.execution
+            if execution is None:
+                execution = live.execution = self._revive(live)
+            outbound: list[OutboundEvent] = []
+            for index, event in enumerate((*state.waiting, *new)):
+                if execution.closed or index >= runtime.limits.events_per_turn:
+                    break
+                commands = execution.apply(event)
+                cause = execution.applied
+                for command in commands:
+                    outbound.append(record_command(command, cause=cause, now_ms=event.at_ms))
+        if budget.exceeded:
+            raise TurnTimeoutError
+        return outbound
+
+    def _revive(self, live: Live) -> Execution:
+        runtime = self._runtime
+        program = runtime.registry.program(live.orchestrator)
+        if program is None:
+            known = ", ".join(runtime.registry.orchestrator_names) or "none"
+            raise MissingDefinitionError(
+                f"Execution {live.run.execution_id} needs the orchestrator {live.orchestrator!r}, and this process "
+                f"knows only: {known}. It was renamed or not deployed. Deploy it, or keep the old name in aliases=[...]."
+            )
+        execution = Execution(live.run, program, runtime.registry.codec, max_steps=runtime.limits.steps_per_event)
+        live.execution = execution
+        if live.state.applied:
+            turns = live.turns if live.turns is not None else runtime.backend.load_turns(live.run)
+            replay(execution, turns[: live.state.turn])
+        live.turns = None
+        return execution
+
+    def _commit(
+        self,
+        live: Live,
+        new: list[InboundEvent],
+        outbound: tuple[OutboundEvent, ...],
+        *,
+        applied: int,
+        kind: Literal["applied", "deferred"],
+        receipts: tuple[str, ...],
+    ) -> TurnCommit:
+        runtime, state, run = self._runtime, live.state, live.run
+        now_ms = new[-1].at_ms if new else max(state.last_ms, runtime.clock.now_ms())
+        turn = Turn(
+            number=state.turn + 1,
+            kind=kind,
+            inbound=tuple(new),
+            outbound=outbound,
+            applied_through=applied,
+            nonce=runtime.entropy.nonce(),
+            code_version=runtime.registry.code_version,
+            at_ms=now_ms,
+        )
+        send = dispatches(run, state.add(turn), now_ms=now_ms)
+        if state.waiting and kind == "applied" and not state.closed:
+            send = (*send, Outgoing(Wake(run=run, turn=turn.number)))
+        change = _closing(turn)
+        if change is None and live.status == "stalled" and kind == "applied":
+            live.status = "running"
+            change = RecordChange(status="running", turn=turn.number, code_version=turn.code_version)
+        return TurnCommit(
+            run=run,
+            turn=turn,
+            send=() if state.closed else send,
+            cancel=_cancels(run, turn),
+            change=change,
+            acknowledge=receipts,
+        )
+
+    # --- afterwards -----------------------------------------------------------------------------------------
+
+    def _finish_without_commit(self, plans: Iterable[_Plan]) -> None:
+        backend = self._runtime.backend
+        receipts: list[str] = []
+        for plan in plans:
+            if plan.resend:
+                backend.send(plan.resend)
+            receipts.extend(plan.acknowledge)
+            self._keep_live(plan)
+        if receipts:
+            backend.acknowledge(receipts)
+
+    def _keep_live(self, plan: _Plan) -> None:
+        live = plan.live
+        if live is None:
+            return
+        if live.state.closed or live.status == "stalled":
+            live.discard()
+        else:
+            self._live.put(live)
+
+
+def _discard(plan: _Plan) -> None:
+    if plan.live is not None:
+        plan.live.discard()
+
+
+def _news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], bool]:
+    """The events that are new to the run, and whether a turn was stored for these deliveries before.
+
+    If one was, its taker may have died before it dispatched.
+    """
+    new: list[InboundEvent] = []
+    answered: set[int] = set()
+    again = False
+    for delivery in deliveries:
+        message = delivery.message
+        if message.run != live.run:
+            continue
+        if not isinstance(message, EventMessage):
+            again = again or delivery.receives > 1
+            continue
+        event = message.event
+        seq = getattr(event, "seq", 0)
+        if seq in answered or not live.state.accepts(event):
+            again = True
+            continue
+        if isinstance(event, TimerFired) and live.execution is not None and not live.execution.waits_for(seq):
+            continue  # cancelled meanwhile; nothing would notice it
+        if seq:
+            answered.add(seq)
+        new.append(event)
+    return new, again
+
+
+def _stamped(state: RunState, events: list[InboundEvent], now_ms: int) -> list[InboundEvent]:
+    """The events with their instants: never before the last one's, nor before a timer's due time."""
+    stamp = max(state.last_ms, now_ms)
+    stamped: list[InboundEvent] = []
+    for event in events:
+        if isinstance(event, TimerFired):
+            started = state.unresolved.get(event.seq)
+            if isinstance(started, TimerStarted):
+                stamp = max(stamp, started.due_ms)
+        stamped.append(replace(event, at_ms=stamp))
+    return stamped
+
+
+def _cancels(run: RunKey, turn: Turn) -> tuple[ActivityKey, ...]:
+    return tuple(ActivityKey(run, e.seq) for e in turn.outbound if isinstance(e, ActivityCancelRequested))
+
+
+def _closing(turn: Turn) -> RecordChange | None:
+    """The change of the record that goes with a turn that ends its execution."""
+    change = RecordChange(
+        status="completed", turn=turn.number, code_version=turn.code_version, closed_at_ms=turn.at_ms
+    )
+    for event in (*turn.inbound, *turn.outbound[-1:]):
+        match event:
+            case ExecutionTerminated(reason=reason):
+                failure = Failure(type=TERMINATED, message=reason, non_retryable=True)
+                return replace(change, status="terminated", failure=failure)
+            case ExecutionCompleted(result=result):
+                return replace(change, result=result)
+            case ExecutionFailed(failure=failure):
+                return replace(change, status="failed", failure=failure)
+            case _:
+                continue
+    return None
+
+
+def _too_long(limit: int, *, at_ms: int) -> ExecutionTerminated:
+    return ExecutionTerminated(
+        reason=f"the history reached its limit of {limit} events; split the work into several executions", at_ms=at_ms
+    )
+

@@ -1,0 +1,181 @@
+"""A user's program. Type-checked by mypy strict and pyright strict (test_typing.py), never run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any, assert_type
+from uuid import UUID
+
+from durably import (
+    ActivityError,
+    Callback,
+    Client,
+    Context,
+    RetryPolicy,
+    activity,
+    callback_activity,
+    orchestrator,
+)
+
+
+@dataclass
+class Packet:
+    contents: bytes
+    delivered: bool = False
+
+
+@dataclass
+class Delivery:
+    delivered: bool
+
+
+# --- activities: bare and with options, sync and async -------------------------------------------------
+
+
+@activity
+def get_route(failed: list[str]) -> str:
+    return f"route-{len(failed)}"
+
+
+@activity
+async def price(packet: Packet, *, express: bool = False) -> Decimal:
+    return Decimal(len(packet.contents) * (2 if express else 1))
+
+
+@activity(name="archive-packet", aliases=["archive"], retry=RetryPolicy(max_attempts=3))
+def archive(packet: Packet, days: int = 30) -> None: ...
+
+
+@activity(timeout=timedelta(seconds=5), local=True)
+async def weigh(packet: Packet) -> float:
+    return float(len(packet.contents))
+
+
+@activity(at_most_once=True)
+def charge(amount: Decimal) -> UUID | None: ...
+
+
+@callback_activity
+def transmit(callback: Callback[Delivery], packet: Packet) -> None:
+    assert_type(callback.url, str)
+
+
+@callback_activity(timeout=timedelta(seconds=10), retry=RetryPolicy(max_attempts=2))
+async def approve(callback: Callback[bool | None], packet: Packet, *, by: str) -> None: ...
+
+
+# --- a contract, and its implementation elsewhere ------------------------------------------------------
+
+
+@activity
+def resize(image: bytes, width: int) -> bytes:
+    raise NotImplementedError
+
+
+@resize.implement
+def resize_here(image: bytes, width: int) -> bytes:
+    return image[:width]
+
+
+@resize.implement
+async def resize_there(image: bytes, width: int) -> bytes:
+    return image[:width]
+
+
+# --- the raw function, for unit tests ------------------------------------------------------------------
+
+
+async def call_the_functions_themselves(packet: Packet) -> None:
+    assert_type(get_route.fn([]), str)
+    assert_type(await price.fn(packet, express=True), Decimal)
+    _ = assert_type(weigh.fn(packet), Coroutine[Any, Any, float])
+    assert_type(resize_here(b"", 1), bytes)
+    assert_type(await resize_there(b"", 1), bytes)
+
+
+# --- orchestrators -------------------------------------------------------------------------------------
+
+
+@orchestrator
+async def route_packet(ctx: Context, packet: Packet, max_attempts: int = 4) -> Packet:
+    unawaited: Coroutine[Any, Any, str] = get_route([])
+    assert_type(await unawaited, str)
+    assert_type(await get_route([]), str)
+    assert_type(await get_route(failed=["a"]), str)
+    assert_type(await price(packet, express=True), Decimal)
+    assert_type(await weigh(packet), float)
+    assert_type(await charge(Decimal(1)), UUID | None)
+    assert_type(await resize(b"", 1), bytes)
+    await archive(packet)
+    await archive(packet, days=7)
+
+    patient = get_route.options(retry=RetryPolicy(max_attempts=max_attempts), timeout=timedelta(minutes=1))
+    assert_type(await patient([]), str)
+    assert_type(patient.fn([]), str)
+
+    try:
+        packet.delivered = (await transmit(packet)).delivered
+    except ActivityError as error:
+        assert_type(error.type, str)
+        assert_type(error.matches(TimeoutError), bool)
+        assert_type(error.matches("requests.exceptions.Timeout"), bool)
+        ctx.logger.warning("transmit failed", extra={"error": str(error)})
+    assert_type(await approve(packet, by="me"), bool | None)
+    assert_type(await approve.options(timeout=timedelta(days=3))(packet, by="me"), bool | None)
+    return packet
+
+
+async def helper(packet: Packet) -> int:
+    return len(await get_route([]))
+
+
+@orchestrator
+async def ordinary_asyncio(ctx: Context, packet: Packet) -> str:
+    both = await asyncio.gather(get_route([]), price(packet))
+    assert_type(both, tuple[str, Decimal])
+    mixed = await asyncio.gather(get_route([]), transmit(packet), asyncio.sleep(1), helper(packet))
+    assert_type(mixed, tuple[str, Delivery, None, int])
+    many = await asyncio.gather(*(get_route([str(n)]) for n in range(500)))
+    assert_type(many, list[str])
+    assert_type(await asyncio.wait_for(transmit(packet), 10), Delivery)
+    task = asyncio.create_task(get_route([]))
+    _ = assert_type(task, asyncio.Task[str])
+    async with asyncio.TaskGroup() as group:
+        weighed = group.create_task(weigh(packet))
+    assert_type(weighed.result(), float)
+    async with asyncio.timeout(5):
+        await asyncio.sleep(timedelta(days=30).total_seconds())
+    return await asyncio.shield(task)
+
+
+@orchestrator(name="clock")
+async def tell(ctx: Context) -> datetime:
+    assert_type(ctx.execution_id, str)
+    assert_type(ctx.uuid4(), UUID)
+    assert_type(ctx.random, Random)
+    assert_type(ctx.now(), datetime)
+    return ctx.now()
+
+
+# --- the client ----------------------------------------------------------------------------------------
+
+
+def starts(client: Client, packet: Packet) -> None:
+    handle = client.start("packet-42", route_packet, packet, max_attempts=2)
+    assert_type(handle.result(), Packet)
+    assert_type(client.start("packet-43", route_packet, packet).result(), Packet)
+    assert_type(client.start("clock", tell).result(), datetime)
+
+
+# --- what takes functions takes activities -------------------------------------------------------------
+
+
+def takes(step: Callable[[list[str]], Coroutine[Any, Any, str]]) -> None: ...
+
+
+takes(get_route)
