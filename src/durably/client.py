@@ -155,7 +155,9 @@ class Client:
             PayloadError: an argument does not fit its annotation.
         """
         text = self._registry.input_shape(orchestrator.name).encode(args, kwargs)
-        return Handle(self, execution_id, self._start(execution_id, orchestrator.name, text, orchestrator.start_options))
+        return Handle(
+            self, execution_id, self._start(execution_id, orchestrator.name, text, orchestrator.start_options)
+        )
 
     def start_by_name(
         self, execution_id: str, orchestrator: str, input_: str, options: StartOptions | None = None
@@ -189,9 +191,7 @@ class Client:
         timers: list[PendingTimer] = []
         for event in () if record.closed else state.unresolved.values():
             if isinstance(event, TimerStarted):
-                timers.append(
-                    PendingTimer(seq=event.seq, due_at=instant(event.due_ms), call_site=event.call_site)
-                )
+                timers.append(PendingTimer(seq=event.seq, due_at=instant(event.due_ms), call_site=event.call_site))
             elif isinstance(event, ActivityScheduled):
                 item = items.get(event.seq)
                 activities.append(

@@ -7,11 +7,12 @@ from typing import Any
 from durably.core.events import ActivityCompleted, ActivityScheduled, ExecutionStarted, InboundEvent
 from durably.core.failures import Failure
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey, RunKey
 from durably.core.options import ActivityOptions
 from durably.core.retry import RetryPolicy
 from durably.ports.backend import Creation
 from durably.ports.messages import ActivityTask, EventMessage, Outgoing, Wake
-from durably.ports.records import ActivityItem, ActivityKey, Record, RunKey
+from durably.ports.records import ActivityItem, Record
 from tests.contract.harness import START_MS
 
 GEN = "01HF7YAT00AAAAAAAAAAAAAAAA"

@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from durably.core.events import ActivityFailed, ExecutionTerminated, TimerFired
+from durably.core.keys import ActivityKey
 from durably.ports.backend import Settlement, TurnCommit
 from durably.ports.messages import CallbackDeadline, EventMessage, Outgoing
-from durably.ports.records import ActivityKey
 from tests.contract.builders import FAILURE, RUN, completed, item, run_key, started, task, turn, wake
 from tests.contract.harness import START_MS, VISIBILITY_MS, Harness
 

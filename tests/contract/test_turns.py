@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
+from durably.core.keys import ActivityKey
 from durably.ports.backend import Settlement, TurnCommit
-from durably.ports.records import ActivityKey, RecordChange
+from durably.ports.records import RecordChange
 from tests.contract.builders import (
     GEN,
     OTHER_GEN,

@@ -7,7 +7,8 @@ import binascii
 from dataclasses import replace
 
 from durably.core.errors import ClientError
-from durably.ports.records import ActivityItem, ActivityKey
+from durably.core.keys import ActivityKey
+from durably.ports.records import ActivityItem
 
 _NO_STAMP = 2**63
 _FINISHED = frozenset({"completed", "closed", "cancelled"})

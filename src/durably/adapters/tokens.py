@@ -14,7 +14,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 
 from durably.core.errors import ConfigurationError, TokenError
-from durably.ports.records import ActivityKey, RunKey
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.tokens import TokenClaims
 
 _VERSION = 1

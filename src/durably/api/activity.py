@@ -400,7 +400,9 @@ def _callback_type(fn: Callable[..., Any]) -> Any:
     try:
         hints = get_type_hints(fn, include_extras=True)
     except NameError as error:
-        raise DefinitionError(f"callback activity {fn.__qualname__}: {error}. Import the name at module level.") from error
+        raise DefinitionError(
+            f"callback activity {fn.__qualname__}: {error}. Import the name at module level."
+        ) from error
     arguments = get_args(hints.get(parameters[0])) if parameters else ()
     if len(arguments) != 1:
         raise DefinitionError(

@@ -85,9 +85,7 @@ class Orchestrator(Generic[P, R]):
 class OrchestratorDecorator(Protocol):
     """What `orchestrator(name=..., ...)` returns."""
 
-    def __call__(
-        self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
-    ) -> Orchestrator[P, R]: ...
+    def __call__(self, fn: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> Orchestrator[P, R]: ...
 
 
 @overload

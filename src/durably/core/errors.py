@@ -145,6 +145,10 @@ class RetryAfterError(DurablyError):
 class ActivityTimeoutError(DurablyError):
     """An activity exceeded start-to-close, schedule-to-start or schedule-to-close, or its callback's deadline."""
 
+    def __init__(self, message: str, *, non_retryable: bool = False) -> None:
+        super().__init__(message)
+        self.non_retryable = non_retryable
+
 
 class AttemptLostError(DurablyError):
     """An at-most-once attempt was claimed and never reported: whether it ran to its end is unknown."""
@@ -201,6 +205,10 @@ class ResultTimeoutError(ClientError, TimeoutError):
 
 class StorageError(DurablyError):
     """The store cannot be read or written (corrupt, read-only, full). Nothing was half-applied."""
+
+
+class ContendedError(DurablyError):
+    """Others kept changing the same item. Nothing was done; the message is to be handled again."""
 
 
 class ConfigurationError(DurablyError):

@@ -1,4 +1,4 @@
-"""A time budget for code that never yields: one watchdog thread raises `TurnTimeoutError` in the thread that overran."""
+"""A time budget for code that never yields: a watchdog raises `TurnTimeoutError` in the thread that overran."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TICK_S = 0.1
 class Turn:
     """A budget as entered."""
 
-    __slots__ = ("exceeded", "deadline", "thread")
+    __slots__ = ("deadline", "exceeded", "thread")
 
     def __init__(self, thread: int, deadline: float) -> None:
         self.thread = thread

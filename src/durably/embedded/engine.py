@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from queue import Empty, SimpleQueue
 
-from durably.core.errors import StorageError
+from durably.core.errors import ContendedError, StorageError
+from durably.embedded.workers import Workers
 from durably.ports.backend import MessageSource
 from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery
 from durably.runtime.attempt import Answer
 from durably.runtime.callbacks import callback_deadline
 from durably.runtime.runtime import Runtime
-from durably.runtime.turn import TurnTaker
-
-from durably.embedded.workers import Workers
+from durably.runtime.turn import TurnsTaken, TurnTaker
 
 _logger = logging.getLogger("durably.engine")
 
@@ -133,7 +132,7 @@ class Engine:
                 now_ms=self._runtime.clock.now_ms(), limit=min(room, _RECEIVE), visibility_ms=LEASE_MS
             )
         except StorageError as error:
-            _logger.error("could not receive messages: %s; trying again", error)
+            _logger.warning("could not receive messages: %s; trying again", error)
             self._next_poll = time.monotonic() + _RETRY_S
             return []
 
@@ -150,12 +149,7 @@ class Engine:
         if not groups:
             return
         keep = not self._stopping and self._workers.backlog < _KEEP_BACKLOG
-        try:
-            taken = self._turns.take(groups, keep=keep)
-        except StorageError as error:
-            _logger.error("the store refused %d turns: %s; they are taken again", len(groups), error)
-            self._take_later(groups, groups)
-            return
+        taken = self._take(groups, keep=keep)
         for delivery in taken.kept:
             if isinstance(delivery.message, ActivityTask):
                 self._workers.submit(delivery)
@@ -166,7 +160,20 @@ class Engine:
         with self._something_closed:
             self._something_closed.notify_all()
 
-    def _take_later(self, groups: dict[str, list[Delivery]], execution_ids: Sequence[str] | dict[str, list[Delivery]]) -> None:
+    def _take(self, groups: dict[str, list[Delivery]], *, keep: bool) -> TurnsTaken:
+        """Take the turns together; where the store refuses that, one by one, so that each is refused for itself."""
+        try:
+            return self._turns.take(groups, keep=keep)
+        except StorageError as error:
+            if len(groups) == 1:
+                _logger.warning("the store refused the turn of %s: %s; it is taken again", next(iter(groups)), error)
+                return TurnsTaken([], list(groups))
+        parts = [self._take({id_: group}, keep=keep) for id_, group in groups.items()]
+        return TurnsTaken(
+            [delivery for part in parts for delivery in part.kept], [id_ for part in parts for id_ in part.returned]
+        )
+
+    def _take_later(self, groups: dict[str, list[Delivery]], execution_ids: Iterable[str]) -> None:
         at = time.monotonic() + _RETRY_S
         self._later.extend((at, delivery) for id_ in execution_ids for delivery in groups[id_])
 
@@ -174,6 +181,6 @@ class Engine:
         try:
             callback_deadline(self._runtime, delivery)
             self._next_poll = 0.0
-        except StorageError as error:
-            _logger.error("the store refused a callback's deadline: %s; it is tried again", error)
+        except (StorageError, ContendedError) as error:
+            _logger.warning("could not handle a callback's deadline: %s; it is tried again", error)
             self._failed(delivery)

@@ -64,13 +64,13 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "durably"
     timeout = _SOCKET_TIMEOUT_S
 
-    def do_GET(self) -> None:  # noqa: N802  # the standard library's name
+    def do_GET(self) -> None:  # the standard library's name
         if self.path == "/health":
             self._answer(200, "ok")
         else:
             self._answer(404, "There is nothing here. Callbacks are posted to /callbacks/{token}.")
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         path = self.path.partition("?")[0].removeprefix("/callbacks/")
         if path == self.path.partition("?")[0]:
             self.close_connection = True
@@ -90,14 +90,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(404, f"A callback has no action {action!r}; there are none and /failure.")
                 return
         except StorageError as error:
-            _logger.error("the store refused a callback: %s", error)
+            _logger.warning("the store refused a callback: %s", error)
             self._answer(503, "The result could not be stored. Repeat the request later.")
             return
         if answer.verdict == "accepted":
             self.server.poke()  # type: ignore[attr-defined]
         self._answer(STATUS[answer.verdict], answer.message)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: ARG002  # the base class's signature
         """To the log, without the token."""
         _logger.debug("%s %s", self.command, args[1] if len(args) > 1 else "")
 
@@ -155,9 +155,7 @@ def _fail(runtime: Runtime, token: str, body: bytes) -> CallbackAnswer:
     for name, given, wanted in (("type", kind, str), ("message", message, str), ("non_retryable", final, bool)):
         if not isinstance(given, wanted):
             return CallbackAnswer("invalid", f"{name} must be a {wanted.__name__}, got {type(given).__name__}.")
-    return fail_callback(
-        runtime, token, Failure(type=kind, message=message, non_retryable=True if final else None)
-    )
+    return fail_callback(runtime, token, Failure(type=kind, message=message, non_retryable=True if final else None))
 
 
 def _refuse_constant(name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from typing_extensions import Self
 
-from durably.adapters.sqlite import SqliteBackend
+from durably.adapters.sqlite import SqliteBackend, Synchronous
 from durably.adapters.system import SystemClock, SystemEntropy
 from durably.adapters.tokens import HmacTokenSigner
 from durably.api.activity import Activity
@@ -60,7 +60,7 @@ class Embedded:
         threads: int = 16,
         turn_seconds: float = 10.0,
         limits: Limits | None = None,
-        synchronous: str = "FULL",
+        synchronous: Synchronous = "FULL",
     ) -> None:
         registry = Registry(orchestrators, activities, codec=PydanticCodec())
         clock, entropy = SystemClock(), SystemEntropy()
@@ -147,9 +147,7 @@ class Embedded:
                 self._backend.send([Outgoing(Wake(run=record.key, turn=record.turn))])
 
 
-def connect(
-    path: str | PathLike[str], *, orchestrators: Iterable[Orchestrator[..., Any]] = ()
-) -> Client:
+def connect(path: str | PathLike[str], *, orchestrators: Iterable[Orchestrator[..., Any]] = ()) -> Client:
     """A client of a file whose runtime is in another process.
 
     Args:

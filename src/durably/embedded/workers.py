@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from durably.api.attempt import current_attempt
-from durably.core.errors import StorageError
+from durably.core.errors import ContendedError, StorageError
 from durably.ports.messages import Delivery
 from durably.runtime.attempt import (
     Answer,
@@ -196,10 +196,10 @@ class Workers:
             self._done()
 
     def _report(self, delivery: Delivery, error: Exception) -> None:
-        if isinstance(error, StorageError):
-            _logger.error("the store refused to settle %s: %s; it is tried again", delivery.message.id, error)
+        if isinstance(error, StorageError | ContendedError):
+            _logger.warning("could not settle %s: %s; it is tried again", delivery.message.id, error)
         else:
-            _logger.exception("could not handle %s; it is tried again", delivery.message.id)
+            _logger.error("could not handle %s; it is tried again", delivery.message.id, exc_info=error)
         self._failed(delivery)
 
     # --- the event loop -----------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import Delivery, Outgoing
-from durably.ports.records import ActivityItem, ActivityKey, Record, RecordChange, RunKey, Status
+from durably.ports.records import ActivityItem, Record, RecordChange, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ class ActivityTask:
         scheduled_at_ms: when the orchestrator asked for it; schedule-to-close counts from here.
         queued_at_ms: when this attempt was due; schedule-to-start counts from here.
         last_failure: of the attempt before.
+        again: True where the task was sent again by a redelivery; it may be superfluous, so look before running it.
     """
 
     key: ActivityKey
@@ -80,6 +81,7 @@ class ActivityTask:
     options: ActivityOptions | None = None
     attempt: int = 1
     last_failure: Failure | None = None
+    again: Literal[True] | None = None
     kind: Literal["ActivityTask"] = "ActivityTask"
 
     @property
@@ -95,9 +97,13 @@ class ActivityTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackDeadline:
-    """Look whether the callback of this attempt is still awaited; if so it is late. Carries the task to retry."""
+    """Look whether the callback of this attempt is still awaited; if so it is late. Carries the task to retry.
+
+    With `check` the deadline has not passed: look whether what the item says was sent, and send it.
+    """
 
     task: ActivityTask
+    check: Literal[True] | None = None
     kind: Literal["CallbackDeadline"] = "CallbackDeadline"
 
     @property
@@ -107,8 +113,9 @@ class CallbackDeadline:
 
     @property
     def id(self) -> str:
-        """One deadline per attempt."""
-        return f"{self.run.gen}.{self.run.run}.deadline.{self.task.key.seq}.{self.task.attempt}"
+        """One deadline and one check per attempt."""
+        what = "check" if self.check else "deadline"
+        return f"{self.run.gen}.{self.run.run}.{what}.{self.task.key.seq}.{self.task.attempt}"
 
 
 Message: TypeAlias = EventMessage | Wake | ActivityTask | CallbackDeadline

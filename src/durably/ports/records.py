@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from durably.core.failures import Failure
-from durably.core.keys import ActivityKey as ActivityKey
-from durably.core.keys import RunKey as RunKey
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import ActivityTask
 
 Status: TypeAlias = Literal["running", "stalled", "completed", "failed", "terminated"]
@@ -84,7 +83,8 @@ class ActivityItem:
         version: counts the writes; a write names the version that it replaces, 0 for none.
         deadline_ms: when an open callback expires.
         owner: who claimed the attempt.
-        digest: SHA-256 of the payload of a completed callback.
+        digest: SHA-256 of what the callback brought.
+        result: what a completed callback brought, JSON text; sent again when the callback is repeated.
         last_failure: of the attempt before.
         task: the task of an open callback's attempt, to be sent again for the next one.
     """
@@ -96,5 +96,6 @@ class ActivityItem:
     deadline_ms: int | None = None
     owner: str | None = None
     digest: str | None = None
+    result: str | None = None
     last_failure: Failure | None = None
     task: ActivityTask | None = None

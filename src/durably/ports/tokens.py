@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from durably.ports.records import ActivityKey
+from durably.core.keys import ActivityKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from durably.core.context import instant
 from durably.core.errors import (
     ActivityTimeoutError,
     AttemptLostError,
+    ContendedError,
     NonRetryableError,
     PayloadError,
 )
@@ -72,53 +73,38 @@ def settle_answer(runtime: Runtime, answer: Answer) -> None:
 
 
 def open_attempt(runtime: Runtime, delivery: Delivery) -> Attempt | Answer | None:
-    """Decide whether a task is run: an `Attempt` to run, an `Answer` without running, or None (dealt with)."""
+    """Decide whether a task is run: an `Attempt` to run, an `Answer` without running, or None (dealt with).
+
+    Raises:
+        ContendedError: its item changed meanwhile; the delivery is to be handled again.
+        StorageError: the store refused.
+    """
     task = delivery.message
     assert isinstance(task, ActivityTask)
     options = task.options or DEFAULT_OPTIONS
     item = None
-    if delivery.receives > 1 or task.attempt > 1 or options.at_most_once or options.mode == "callback":
+    if delivery.receives > 1 or task.attempt > 1 or task.again or options.at_most_once or options.mode == "callback":
         if not _wanted(runtime, task):
             runtime.backend.acknowledge([delivery.receipt])
             return None
         item = runtime.backend.read_item(task.key)
-        if item is not None and not _current(item, task):
+        if item is not None and (task.again or not _current(item, task)):
             _overtaken(runtime, task, item, delivery.receipt)
             return None
-    late = _too_late(task, options, runtime.clock.now_ms())
-    if late is not None:
-        return _fail(runtime, task, delivery.receipt, item, late)
-    runnable = runtime.registry.activity(task.name)
-    if runnable is None:
-        known = ", ".join(runtime.registry.activity_names) or "none"
-        return _fail(
-            runtime,
-            task,
-            delivery.receipt,
-            item,
-            NonRetryableError(
-                f"No activity is named {task.name!r} here; this process knows: {known}. "
-                "Give it to the registry of the process that serves its queue."
-            ),
-        )
-    try:
-        args, kwargs = runnable.arguments.decode(task.input)
-    except PayloadError as error:
-        return _fail(runtime, task, delivery.receipt, item, error)
+    prepared = _prepare(runtime, task, options)
+    if isinstance(prepared, BaseException):
+        return _fail(runtime, task, delivery.receipt, item, prepared)
+    runnable, args, kwargs = prepared
     if options.at_most_once:
-        claimed = _claim(runtime, task, item)
-        if claimed is None:
+        item = _claim(runtime, task, item)
+        if item.owner is None:
             lost = AttemptLostError(
                 f"attempt {task.attempt} of {task.name} was claimed before and never reported; "
                 "whether it ran to its end is unknown"
             )
-            item = runtime.backend.read_item(task.key)
             return _fail(runtime, task, delivery.receipt, item, lost)
-        item = claimed
     if options.mode == "callback":
         item = _open_callback(runtime, task, options, item)
-        if item is None:
-            return None  # somebody else moved it; the message returns and is looked at again
         args = (_callback(runtime, item), *args)
     function = runnable.activity.implementation
     return Attempt(
@@ -194,9 +180,7 @@ def retry_or_fail(
     event = ActivityFailed(seq=task.key.seq, failure=failure, attempt=task.attempt)
     closed = None
     if item is not None:
-        closed = ActivityItem(
-            key=task.key, state="closed", attempt=task.attempt, version=version, last_failure=failure
-        )
+        closed = ActivityItem(key=task.key, state="closed", attempt=task.attempt, version=version, last_failure=failure)
     return closed, EventMessage(run=task.run, event=event)
 
 
@@ -222,7 +206,7 @@ def _fail(
         if item is not None and not _current(item, task):
             _overtaken(runtime, task, item, receipt)
             return None
-    return None
+    raise _contended(task)
 
 
 def _close_claim(runtime: Runtime, item: ActivityItem | None, answer: Answer) -> Answer | None:
@@ -230,9 +214,8 @@ def _close_claim(runtime: Runtime, item: ActivityItem | None, answer: Answer) ->
     if item is None or item.state != "claimed":
         return answer
     closed = replace(item, state="closed", version=item.version + 1)
-    outcome = runtime.backend.settle(
-        Settlement(item=closed, send=(Outgoing(answer.event),), acknowledge=(answer.receipt,))
-    )
+    event = Outgoing(answer.event)
+    outcome = runtime.backend.settle(Settlement(item=closed, send=(event,), guard=event, acknowledge=(answer.receipt,)))
     return None if outcome.written else answer
 
 
@@ -248,9 +231,14 @@ def _current(item: ActivityItem, task: ActivityTask) -> bool:
 
 
 def _overtaken(runtime: Runtime, task: ActivityTask, item: ActivityItem, receipt: str) -> None:
-    """A later attempt exists or nobody waits any more. The next attempt's message may have been lost: send it again."""
+    """A later attempt exists or nobody waits any more. What its item's change was to send may be lost: send it again.
+
+    A task that was itself sent again is only dropped: whoever wrote the item holds the original message.
+    """
     send: tuple[Outgoing, ...] = ()
-    if item.state == "retrying" and item.attempt == task.attempt + 1:
+    if task.again:
+        pass
+    elif item.state == "retrying" and item.attempt == task.attempt + 1:
         now_ms = runtime.clock.now_ms()
         again = replace(task, attempt=item.attempt, queued_at_ms=now_ms, last_failure=item.last_failure)
         send = (Outgoing(again, now_ms),)
@@ -260,24 +248,41 @@ def _overtaken(runtime: Runtime, task: ActivityTask, item: ActivityItem, receipt
     runtime.backend.settle(Settlement(send=send, acknowledge=(receipt,)))
 
 
-def _too_late(task: ActivityTask, options: ActivityOptions, now_ms: int) -> BaseException | None:
+def _prepare(
+    runtime: Runtime, task: ActivityTask, options: ActivityOptions
+) -> tuple[RunnableActivity, tuple[Any, ...], dict[str, Any]] | BaseException:
+    """What is called with what, or why it is not."""
+    late = _too_late(task, options, runtime.clock.now_ms())
+    if late is not None:
+        return late
+    runnable = runtime.registry.activity(task.name)
+    if runnable is None:
+        known = ", ".join(runtime.registry.activity_names) or "none"
+        return NonRetryableError(
+            f"No activity is named {task.name!r} here; this process knows: {known}. "
+            "Give it to the registry of the process that serves its queue."
+        )
+    try:
+        args, kwargs = runnable.arguments.decode(task.input)
+    except PayloadError as error:
+        return error
+    return runnable, args, kwargs
+
+
+def _too_late(task: ActivityTask, options: ActivityOptions, now_ms: int) -> ActivityTimeoutError | None:
     waited = now_ms - task.queued_at_ms
     if options.schedule_to_close_ms is not None and now_ms >= task.scheduled_at_ms + options.schedule_to_close_ms:
-        return _final_timeout(
-            f"{task.name} was not done within {options.schedule_to_close_ms / 1000:g} s (schedule-to-close)"
+        return ActivityTimeoutError(
+            f"{task.name} was not done within {options.schedule_to_close_ms / 1000:g} s (schedule-to-close)",
+            non_retryable=True,
         )
     if options.schedule_to_start_ms is not None and waited > options.schedule_to_start_ms:
-        return _final_timeout(
+        return ActivityTimeoutError(
             f"attempt {task.attempt} of {task.name} waited {waited / 1000:g} s in its queue, longer than "
-            f"{options.schedule_to_start_ms / 1000:g} s (schedule-to-start)"
+            f"{options.schedule_to_start_ms / 1000:g} s (schedule-to-start)",
+            non_retryable=True,
         )
     return None
-
-
-def _final_timeout(message: str) -> ActivityTimeoutError:
-    error = ActivityTimeoutError(message)
-    error.non_retryable = True
-    return error
 
 
 def _time_left(task: ActivityTask, options: ActivityOptions, now_ms: int) -> int | None:
@@ -287,10 +292,10 @@ def _time_left(task: ActivityTask, options: ActivityOptions, now_ms: int) -> int
     return max(1, min(bounds)) if bounds else None
 
 
-def _claim(runtime: Runtime, task: ActivityTask, item: ActivityItem | None) -> ActivityItem | None:
-    """Claim an at-most-once attempt; None if it was claimed before."""
+def _claim(runtime: Runtime, task: ActivityTask, item: ActivityItem | None) -> ActivityItem:
+    """Claim an at-most-once attempt; without an owner if it was claimed before."""
     if item is not None and item.state == "claimed":
-        return None
+        return replace(item, owner=None)
     claim = ActivityItem(
         key=task.key,
         state="claimed",
@@ -302,12 +307,12 @@ def _claim(runtime: Runtime, task: ActivityTask, item: ActivityItem | None) -> A
     outcome = runtime.backend.settle(Settlement(item=claim))
     if outcome.written or (outcome.found is not None and outcome.found.owner == claim.owner):
         return claim
-    return None
+    raise _contended(task)
 
 
 def _open_callback(
     runtime: Runtime, task: ActivityTask, options: ActivityOptions, item: ActivityItem | None
-) -> ActivityItem | None:
+) -> ActivityItem:
     """The open item of this attempt's callback; a redelivered submission keeps the one that it opened."""
     if item is not None and item.state == "open":
         return item
@@ -325,17 +330,18 @@ def _open_callback(
         last_failure=task.last_failure,
         task=task,
     )
-    send = () if deadline_ms is None else (Outgoing(CallbackDeadline(task=task), deadline_ms),)
-    outcome = runtime.backend.settle(Settlement(item=opened, send=send))
-    if outcome.written:
+    deadline = None if deadline_ms is None else Outgoing(CallbackDeadline(task=task), deadline_ms)
+    send = () if deadline is None else (deadline,)
+    if runtime.backend.settle(Settlement(item=opened, send=send, guard=deadline)).written:
         return opened
-    found = outcome.found
-    return found if found is not None and found.state == "open" and found.attempt == task.attempt else None
+    raise _contended(task)
+
+
+def _contended(task: ActivityTask) -> ContendedError:
+    return ContendedError(f"the item of {task.name} (activity {task.key.seq}) changed meanwhile")
 
 
 def _callback(runtime: Runtime, item: ActivityItem) -> Callback[Any]:
     expires_ms = FOR_EVER_MS if item.deadline_ms is None else item.deadline_ms
     token = runtime.signer.sign(TokenClaims(key=item.key, attempt=item.attempt, expires_at_ms=expires_ms))
-    return Callback(
-        url=f"{runtime.callback_url}/callbacks/{token}", token=token, expires_at=instant(expires_ms)
-    )
+    return Callback(url=f"{runtime.callback_url}/callbacks/{token}", token=token, expires_at=instant(expires_ms))

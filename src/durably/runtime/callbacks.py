@@ -6,17 +6,18 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from durably.core.errors import ActivityTimeoutError, PayloadError, TokenError
-from durably.core.events import ActivityCompleted
+from durably.core.errors import ActivityTimeoutError, ContendedError, PayloadError, TokenError
+from durably.core.events import ActivityCompleted, ActivityFailed, InboundEvent
 from durably.core.failures import Failure, failure_of
 from durably.ports.backend import Settlement
-from durably.ports.messages import CallbackDeadline, Delivery, EventMessage, Outgoing
+from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, EventMessage, Outgoing
 from durably.ports.records import ActivityItem
 from durably.ports.tokens import TokenClaims
 from durably.runtime.attempt import retry_or_fail
 from durably.runtime.runtime import Runtime
 
 _MAX_CONFLICTS = 20
+_CHECK_MS = 30_000
 
 Verdict: TypeAlias = Literal["accepted", "invalid", "unauthorised", "conflict", "gone", "too large"]
 
@@ -64,8 +65,8 @@ def callback_deadline(runtime: Runtime, delivery: Delivery) -> None:
     task = message.task
     for _ in range(_MAX_CONFLICTS):
         item = runtime.backend.read_item(task.key)
-        if item is None or item.state != "open" or item.attempt != task.attempt:
-            send = () if item is None else _again(item, task.attempt)
+        if item is None or item.state != "open" or item.attempt != task.attempt or message.check:
+            send = () if item is None else _sent_before(runtime, item, task)
             runtime.backend.settle(Settlement(send=send, acknowledge=(delivery.receipt,)))
             return
         failure = failure_of(
@@ -74,15 +75,23 @@ def callback_deadline(runtime: Runtime, delivery: Delivery) -> None:
         settlement = _settle_failure(runtime, item, failure, digest=None)
         if runtime.backend.settle(replace(settlement, acknowledge=(delivery.receipt,))).written:
             return
+    raise ContendedError(f"the item of {task.name} (activity {task.key.seq}) changed meanwhile")
 
 
-def _again(item: ActivityItem, attempt: int) -> tuple[Outgoing, ...]:
-    """What an earlier handling of the same deadline sent, in case it died before it could."""
-    if item.task is None:
+def _sent_before(runtime: Runtime, item: ActivityItem, task: ActivityTask) -> tuple[Outgoing, ...]:
+    """What whoever changed the item was to send next, in case it died before it could."""
+    event: InboundEvent
+    if item.state == "retrying" and item.attempt == task.attempt + 1:
+        now_ms = runtime.clock.now_ms()
+        again = replace(task, attempt=item.attempt, queued_at_ms=now_ms, last_failure=item.last_failure)
+        return (Outgoing(again, now_ms),)
+    if item.state == "completed" and item.result is not None:
+        event = ActivityCompleted(seq=item.key.seq, result=item.result, attempt=item.attempt)
+    elif item.state == "closed" and item.last_failure is not None:
+        event = ActivityFailed(seq=item.key.seq, failure=item.last_failure, attempt=item.attempt)
+    else:
         return ()
-    if item.state == "retrying" and item.attempt == attempt + 1:
-        return (Outgoing(replace(item.task, attempt=item.attempt, last_failure=item.last_failure)),)
-    return ()
+    return (Outgoing(EventMessage(run=item.key.run, event=event)),)
 
 
 def _claims(runtime: Runtime, token: str) -> TokenClaims | CallbackAnswer:
@@ -112,7 +121,7 @@ def _complete(runtime: Runtime, claims: TokenClaims, payload: str, *, failure: F
         if item is None:
             return _EXPIRED
         if item.digest is not None and item.attempt == claims.attempt:
-            return _repeat(runtime, item, digest, payload, failure=failure)
+            return _repeat(runtime, item, digest)
         if record.closed or item.state != "open" or item.attempt != claims.attempt:
             return _EXPIRED
         if runtime.clock.now_ms() >= claims.expires_at_ms:
@@ -123,30 +132,33 @@ def _complete(runtime: Runtime, claims: TokenClaims, payload: str, *, failure: F
                 return refused
             event = ActivityCompleted(seq=claims.key.seq, result=payload, attempt=claims.attempt)
             completed = replace(
-                item, state="completed", version=item.version + 1, digest=digest, task=None, deadline_ms=None
+                item, state="completed", version=item.version + 1, digest=digest, result=payload, task=None
             )
             settlement = Settlement(item=completed, send=(Outgoing(EventMessage(run=run, event=event)),))
         else:
             settlement = _settle_failure(runtime, item, failure, digest=digest)
-        if backend.settle(settlement).written:
+        assert item.task is not None
+        check = Outgoing(CallbackDeadline(task=item.task, check=True), runtime.clock.now_ms() + _CHECK_MS)
+        if backend.settle(replace(settlement, guard=check)).written:
             return _ACCEPTED
     return CallbackAnswer("conflict", "Too many callbacks for the same token at once. Try again.")
 
 
-def _repeat(
-    runtime: Runtime, item: ActivityItem, digest: str, payload: str, *, failure: Failure | None
-) -> CallbackAnswer:
+def _repeat(runtime: Runtime, item: ActivityItem, digest: str) -> CallbackAnswer:
+    """The same callback again: the first one may have died between storing and sending."""
     if item.digest != digest:
         return CallbackAnswer("conflict", "Another result was recorded for this token before; it stands.")
-    if failure is None:
-        event = ActivityCompleted(seq=item.key.seq, result=payload, attempt=item.attempt)
-        runtime.backend.send([Outgoing(EventMessage(run=item.key.run, event=event))])
+    event: InboundEvent
+    if item.result is not None:
+        event = ActivityCompleted(seq=item.key.seq, result=item.result, attempt=item.attempt)
+    else:
+        assert item.last_failure is not None
+        event = ActivityFailed(seq=item.key.seq, failure=item.last_failure, attempt=item.attempt)
+    runtime.backend.send([Outgoing(EventMessage(run=item.key.run, event=event))])
     return _ACCEPTED
 
 
-def _settle_failure(
-    runtime: Runtime, item: ActivityItem, failure: Failure, *, digest: str | None
-) -> Settlement:
+def _settle_failure(runtime: Runtime, item: ActivityItem, failure: Failure, *, digest: str | None) -> Settlement:
     assert item.task is not None
     next_item, follow = retry_or_fail(runtime, item.task, failure, item)
     assert next_item is not None

@@ -10,14 +10,13 @@ from durably.ports.messages import ActivityTask, EventMessage, Outgoing
 
 
 def dispatches(
-    run: RunKey, events: Iterable[ActivityScheduled | TimerStarted], *, now_ms: int
+    run: RunKey, events: Iterable[ActivityScheduled | TimerStarted], *, now_ms: int, again: bool = False
 ) -> tuple[Outgoing, ...]:
-    """The messages that carry out what was asked for."""
-    return tuple(dispatch(run, event, now_ms=now_ms) for event in events)
+    """The messages that carry out what was asked for; with `again`, it was asked for before."""
+    return tuple(_dispatch(run, event, now_ms=now_ms, again=again) for event in events)
 
 
-def dispatch(run: RunKey, event: ActivityScheduled | TimerStarted, *, now_ms: int) -> Outgoing:
-    """The message that carries out one command."""
+def _dispatch(run: RunKey, event: ActivityScheduled | TimerStarted, *, now_ms: int, again: bool) -> Outgoing:
     if isinstance(event, TimerStarted):
         return Outgoing(EventMessage(run=run, event=TimerFired(seq=event.seq)), event.due_ms)
     return Outgoing(
@@ -28,5 +27,6 @@ def dispatch(run: RunKey, event: ActivityScheduled | TimerStarted, *, now_ms: in
             options=event.options,
             scheduled_at_ms=event.at_ms,
             queued_at_ms=now_ms,
+            again=True if again else None,
         )
     )

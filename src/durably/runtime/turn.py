@@ -159,7 +159,7 @@ class TurnTaker:
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
         plan.resend = (
             *plan.resend,
-            *dispatches(live.run, [event for event in before if event.seq in state.unresolved], now_ms=now_ms),
+            *dispatches(live.run, [e for e in before if e.seq in state.unresolved], now_ms=now_ms, again=True),
         )
         return plan
 
@@ -256,8 +256,7 @@ class TurnTaker:
                     break
                 commands = execution.apply(event)
                 cause = execution.applied
-                for command in commands:
-                    outbound.append(record_command(command, cause=cause, now_ms=event.at_ms))
+                outbound.extend(record_command(command, cause=cause, now_ms=event.at_ms) for command in commands)
         if budget.exceeded:
             raise TurnTimeoutError
         return outbound
@@ -268,8 +267,8 @@ class TurnTaker:
         if program is None:
             known = ", ".join(runtime.registry.orchestrator_names) or "none"
             raise MissingDefinitionError(
-                f"Execution {live.run.execution_id} needs the orchestrator {live.orchestrator!r}, and this process "
-                f"knows only: {known}. It was renamed or not deployed. Deploy it, or keep the old name in aliases=[...]."
+                f"Execution {live.run.execution_id} needs the orchestrator {live.orchestrator!r}; this process knows "
+                f"only: {known}. It was renamed or not deployed. Deploy it, or keep the old name in aliases=[...]."
             )
         execution = Execution(live.run, program, runtime.registry.codec, max_steps=runtime.limits.steps_per_event)
         live.execution = execution
@@ -392,9 +391,7 @@ def _cancels(run: RunKey, turn: Turn) -> tuple[ActivityKey, ...]:
 
 def _closing(turn: Turn) -> RecordChange | None:
     """The change of the record that goes with a turn that ends its execution."""
-    change = RecordChange(
-        status="completed", turn=turn.number, code_version=turn.code_version, closed_at_ms=turn.at_ms
-    )
+    change = RecordChange(status="completed", turn=turn.number, code_version=turn.code_version, closed_at_ms=turn.at_ms)
     for event in (*turn.inbound, *turn.outbound[-1:]):
         match event:
             case ExecutionTerminated(reason=reason):
@@ -413,4 +410,3 @@ def _too_long(limit: int, *, at_ms: int) -> ExecutionTerminated:
     return ExecutionTerminated(
         reason=f"the history reached its limit of {limit} events; split the work into several executions", at_ms=at_ms
     )
-

@@ -31,7 +31,7 @@ def opened(path: Path, clock: ManualClock) -> Iterator[Open]:
     with ExitStack() as stack:
 
         def open_backend(**options: Any) -> SqliteBackend:
-            settings = {"clock": clock, "synchronous": "OFF"} | options
+            settings: dict[str, Any] = {"clock": clock, "synchronous": "OFF"} | options
             return stack.enter_context(SqliteBackend(path, **settings))
 
         yield open_backend

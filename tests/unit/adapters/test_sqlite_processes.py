@@ -140,12 +140,17 @@ def test_a_forked_child_does_not_keep_its_dead_parent_alive(opened: Open, clock:
     survivor, parent = opened(), opened()
     parent.send([task()], keep=True)
     hold, release = os.pipe()
+    wait, ready = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(release)
+        os.write(ready, b"!")
         os.read(hold, 1)
         os._exit(0)
     os.close(hold)
+    os.close(ready)
+    assert os.read(wait, 1) == b"!"
+    os.close(wait)
     parent._owner.abandon()
     clock.advance(1000)
     found = _ids(survivor, clock.ms)

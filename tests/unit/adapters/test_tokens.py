@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from durably.adapters.tokens import HmacTokenSigner
 from durably.core.errors import ConfigurationError, TokenError
-from durably.ports.records import ActivityKey, RunKey
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.tokens import TokenClaims
 
 KEYS = {"k1": b"1" * 32, "k2": b"2" * 32}

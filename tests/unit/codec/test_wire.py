@@ -27,10 +27,11 @@ from durably.core.events import (
 )
 from durably.core.failures import Failure
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey, RunKey
 from durably.core.options import ActivityOptions
 from durably.core.retry import RetryPolicy
 from durably.ports.messages import ActivityTask, CallbackDeadline, EventMessage, Message, Wake
-from durably.ports.records import ActivityItem, ActivityKey, Record, RunKey
+from durably.ports.records import ActivityItem, Record
 
 _RUN = RunKey("packet-42", "01J", 1)
 _FAILURE = Failure(

@@ -15,6 +15,7 @@ from durably.adapters.rules import cancelled, check_limit, decode_cursor, encode
 from durably.codec import wire
 from durably.core.errors import StorageError
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.backend import (
     CommitOutcome,
     CreateOutcome,
@@ -26,7 +27,7 @@ from durably.ports.backend import (
 )
 from durably.ports.clock import Clock
 from durably.ports.messages import Delivery, Message, Outgoing
-from durably.ports.records import ActivityItem, ActivityKey, Record, RecordChange, RunKey, Status
+from durably.ports.records import ActivityItem, Record, RecordChange, Status
 
 
 class MemoryBackend:

@@ -35,6 +35,7 @@ from durably.adapters.system import SystemClock
 from durably.codec import wire
 from durably.core.errors import StorageError
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.backend import (
     CommitOutcome,
     CreateOutcome,
@@ -46,7 +47,7 @@ from durably.ports.backend import (
 )
 from durably.ports.clock import Clock
 from durably.ports.messages import Delivery, Outgoing
-from durably.ports.records import CLOSED, ActivityItem, ActivityKey, Record, RunKey, Status
+from durably.ports.records import CLOSED, ActivityItem, Record, Status
 
 _BURY_EVERY_MS = 1000
 _SECRET_BYTES = 32

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from typing import Any, TypeVar, cast
 
@@ -100,7 +101,7 @@ class Committer:
                 job.result = job.write(connection)
             connection.execute("COMMIT")
         except BaseException as error:
-            if connection.in_transaction:  # after some errors SQLite itself has rolled back
+            with suppress(sqlite3.Error):  # closed; or rolled back by SQLite itself, as after some errors
                 connection.execute("ROLLBACK")
             if not isinstance(error, Exception):
                 raise

@@ -30,7 +30,7 @@ def open_database(
     with translated(path):
         writer = _connect(path, busy_timeout_ms)
         try:
-            _check(writer, path)
+            _check_at_one_moment(writer, path)
             _enter_wal(writer, path, busy_timeout_ms)
             writer.execute(f"PRAGMA synchronous = {synchronous}")
             writer.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT_BYTES}")
@@ -48,6 +48,16 @@ def open_database(
 
 def _connect(path: str, busy_timeout_ms: int) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None, check_same_thread=False)
+
+
+def _check_at_one_moment(connection: sqlite3.Connection, path: str) -> None:
+    """Without the transaction, a process that creates the file meanwhile could show half of what it writes."""
+    connection.execute("BEGIN")
+    try:
+        _check(connection, path)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _check(connection: sqlite3.Connection, path: str) -> int:

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 from durably.adapters.sqlite import schema
 from durably.codec import wire
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import Message, Outgoing
-from durably.ports.records import ActivityItem, ActivityKey, Record, RecordChange, RunKey
+from durably.ports.records import ActivityItem, Record, RecordChange
 
 Row: TypeAlias = tuple[Any, ...]
 # a message with the parameters it is inserted with: id, due_ms, body
