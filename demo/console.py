@@ -21,7 +21,7 @@ class SayingHandler(logging.Handler):
     """Log records as lines of progress."""
 
     def __init__(self, who: str) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._who = who
 
     def emit(self, record: logging.LogRecord) -> None:

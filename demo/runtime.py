@@ -19,8 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The runtime of the demo.")
     parser.add_argument("--db", required=True)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--quiet", action="store_true", help="say errors only")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, handlers=[SayingHandler("runtime")])
+    logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, handlers=[SayingHandler("runtime")])
 
     told_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told_to_end.set())

@@ -1,8 +1,8 @@
 """The other side of the story, in a process of its own: it knows routes, transmits packets, acknowledges some.
 
-    GET  /routes/next?packet=ID&failed=RouteA,RouteB&attempt=1    200 {"route": ...}, 503 network error, 404 none left
-    POST /transmissions {"packet": {...}, "callback_url": ...}    202; the acknowledgement goes to callback_url
-    GET  /transmissions                                           how many were submitted and what became of them
+GET  /routes/next?packet=ID&failed=RouteA,RouteB&attempt=1    200 {"route": ...}, 503 network error, 404 none left
+POST /transmissions {"packet": {...}, "callback_url": ...}    202; the acknowledgement goes to callback_url
+GET  /transmissions                                           how many were submitted and what became of them
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
 
     server: ServiceServer
 
-    def do_GET(self) -> None:  # noqa: N802  # the standard library's name
+    def do_GET(self) -> None:  # the standard library's name
         """Answer /routes/next and /transmissions."""
         url = urlsplit(self.path)
         if url.path == "/transmissions":
@@ -192,7 +192,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         self._answer(*self.server.service.next_route(packet_id, failed.split(",") if failed else [], attempt))
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Answer /transmissions."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path != "/transmissions":
@@ -209,7 +209,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.service.submit(packet_id, provider, callback_url)
         self._answer(202, {"message": "submitted"})
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the service says what matters."""
 
     def _answer(self, status: int, value: object) -> None:

@@ -25,6 +25,7 @@ STATUS: dict[Verdict, int] = {
     "too large": 413,
 }
 _SOCKET_TIMEOUT_S = 10.0
+_STOP_POLL_S = 0.05
 
 
 class CallbackServer:
@@ -37,7 +38,9 @@ class CallbackServer:
     def __init__(self, address: tuple[str, int]) -> None:
         self._server = ThreadingHTTPServer(address, _Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="durably-http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_STOP_POLL_S,), name="durably-http", daemon=True
+        )
 
     @property
     def url(self) -> str:
