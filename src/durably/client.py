@@ -12,7 +12,7 @@ from durably.api.orchestrator import Orchestrator, StartOptions
 from durably.api.registry import Registry
 from durably.core.context import instant
 from durably.core.errors import ExecutionFailedError, ResultTimeoutError
-from durably.core.events import ActivityScheduled, TimerStarted
+from durably.core.events import TimerStarted
 from durably.core.failures import Failure
 from durably.core.history import HistoryEntry, read_history
 from durably.core.replay import RunState
@@ -102,7 +102,7 @@ class Handle(Generic[R]):
             ResultTimeoutError: it is still open. It goes on; ask again.
             ExecutionNotFoundError: there is no such execution.
         """
-        return cast(R, self._client._wait(self.execution_id, timeout))
+        return cast(R, self._client.wait(self.execution_id, timeout))
 
     def describe(self) -> Description:
         """The execution as it stands."""
@@ -192,7 +192,7 @@ class Client:
         for event in () if record.closed else state.unresolved.values():
             if isinstance(event, TimerStarted):
                 timers.append(PendingTimer(seq=event.seq, due_at=instant(event.due_ms), call_site=event.call_site))
-            elif isinstance(event, ActivityScheduled):
+            else:
                 item = items.get(event.seq)
                 activities.append(
                     PendingActivity(
@@ -264,7 +264,14 @@ class Client:
             self._handed_over(kept)
         return record.gen
 
-    def _wait(self, execution_id: str, timeout: float | None) -> Any:
+    def wait(self, execution_id: str, timeout: float | None = None) -> Any:
+        """Wait for an execution to close and return its result; `Handle.result` with a type.
+
+        Raises:
+            ExecutionFailedError: it failed or was terminated.
+            ResultTimeoutError: it is still open after `timeout` seconds.
+            ExecutionNotFoundError: there is none.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _FIRST_PAUSE_S
         while True:

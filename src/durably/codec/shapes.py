@@ -93,12 +93,18 @@ class _Verified:
 class ValueShape:
     """The shape of one annotation: `core.payloads.Shape`."""
 
-    __slots__ = ("_verified", "decode", "encode")
+    __slots__ = ("_verified",)
 
     def __init__(self, annotation: Any, *, subject: str, verify: Verify, limit: int) -> None:
         self._verified = _Verified(_prepare(annotation, subject), subject=subject, verify=verify, limit=limit)
-        self.encode: Callable[[Any], str] = self._verified.encode
-        self.decode: Callable[[str], Any] = self._verified.decode
+
+    def encode(self, value: Any) -> str:
+        """JSON text."""
+        return self._verified.encode(value)
+
+    def decode(self, text: str) -> Any:
+        """The value."""
+        return self._verified.decode(text)
 
     def same(self, recorded: str, current: str) -> bool:
         """Whether two texts mean the same value to today's type."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from durably.core.errors import TurnTimeoutError
@@ -48,7 +48,7 @@ class Watchdog:
         self._thread.join()
 
     @contextmanager
-    def budget(self) -> Iterator[Turn]:
+    def budget(self) -> Generator[Turn, None, None]:
         """Watch the calling thread until the block ends."""
         turn = Turn(threading.get_ident(), time.monotonic() + self._seconds)
         self._current = turn

@@ -10,6 +10,8 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +34,8 @@ class ImportFailedError(DefinitionError):
     """
 
     def __init__(self, file: Path, error: BaseException) -> None:
-        super().__init__(f"{_shown(file)} cannot be imported: {type(error).__name__}: {error}")
+        what = error.msg if isinstance(error, SyntaxError) else str(error)
+        super().__init__(f"{_shown(file)} cannot be imported: {type(error).__name__}: {what} ({_place(error, file)})")
         self.file = file
         self.__cause__ = error
 
@@ -81,14 +84,15 @@ def imported_files() -> list[Path]:
     """The files of all modules imported by now that belong neither to Python, nor to durably, nor to a package
     that was installed: what somebody who works on the definitions may edit.
     """
-    installed = [Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(__file__).resolve().parents[1]]
+    installed = [Path(place).resolve() for place in sysconfig.get_paths().values()]
+    installed.append(Path(__file__).resolve().parents[1])
     files: list[Path] = []
     for module in list(sys.modules.values()):
         name = getattr(module, "__file__", None)
         if not isinstance(name, str) or not name.endswith(".py"):
             continue
         file = Path(name).resolve()
-        if "site-packages" not in file.parts and not any(file.is_relative_to(place) for place in installed):
+        if not any(file.is_relative_to(place) for place in installed):
             files.append(file)
     return files
 
@@ -132,9 +136,11 @@ def _holds_packages(folder: Path) -> bool:
 def _import(file: Path, root: Path) -> ModuleType:
     """Import `file` under its name below `root`; where another module has that name, below root's parent."""
     try:
+        if str(root) not in sys.path:
+            sys.path.insert(0, str(root))
         while True:
             if str(root) not in sys.path:
-                sys.path.insert(0, str(root))
+                sys.path.append(str(root))
             parts = file.relative_to(root).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
             if _is_found_at(name, file):
@@ -152,7 +158,11 @@ def _is_found_at(name: str, file: Path) -> bool:
     """Whether importing `name` would import `file`, and not a module of the same name elsewhere."""
     try:
         spec = importlib.util.find_spec(name)
-    except (ModuleNotFoundError, ValueError):  # its parent is a module elsewhere, or was not imported but run
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            return False  # a package it seems to be in is a module elsewhere
+        raise
+    except ValueError:  # the name of a module that was run, not imported
         return False
     return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == file
 
@@ -169,6 +179,18 @@ def _collect(modules: Iterable[ModuleType]) -> Definitions:
                 task = cast("Activity[..., Any]", value)
                 activities.setdefault((id(task.implementation), task.name), task)
     return Definitions(orchestrators=tuple(orchestrators.values()), activities=tuple(activities.values()))
+
+
+def _place(error: BaseException, file: Path) -> str:
+    """Where in the user's code an import went wrong: the file imported, or one that it imports."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{_shown(Path(error.filename))}:{error.lineno}"
+    place = _shown(file)
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
+        if name != __file__ and not name.startswith("<frozen ") and f"{os.sep}importlib{os.sep}" not in name:
+            place = f"{_shown(Path(name))}:{line}"
+    return place
 
 
 def _shown(file: Path) -> str:

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 
 from durably.core.errors import StorageError
 from durably.core.failures import Failure
@@ -36,8 +36,7 @@ class CallbackServer:
     """
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self._server = ThreadingHTTPServer(address, _Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(address, _Handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_STOP_POLL_S,), name="durably-http", daemon=True
         )
@@ -50,8 +49,8 @@ class CallbackServer:
 
     def start(self, runtime: Runtime, poke: Callable[[], None]) -> None:
         """Begin to serve. `poke` is called after each accepted callback."""
-        self._server.runtime = runtime  # type: ignore[attr-defined]
-        self._server.poke = poke  # type: ignore[attr-defined]
+        self._server.runtime = runtime
+        self._server.poke = poke
         self._thread.start()
 
     def stop(self) -> None:
@@ -62,10 +61,20 @@ class CallbackServer:
         self._server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    runtime: Runtime
+    poke: Callable[[], None]
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "durably"
     timeout = _SOCKET_TIMEOUT_S
+
+    @property
+    def _durably(self) -> _Server:
+        return cast(_Server, self.server)
 
     def do_GET(self) -> None:  # the standard library's name
         if self.path == "/health":
@@ -82,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if body is None:
             return
-        runtime: Runtime = self.server.runtime  # type: ignore[attr-defined]
+        runtime = self._durably.runtime
         token, slash, action = path.partition("/")
         try:
             if not slash:
@@ -97,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(503, "The result could not be stored. Repeat the request later.")
             return
         if answer.verdict == "accepted":
-            self.server.poke()  # type: ignore[attr-defined]
+            self._durably.poke()
         self._answer(STATUS[answer.verdict], answer.message)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: ARG002  # the base class's signature
@@ -106,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes | None:
         """The request's body, or None after having answered why not."""
-        runtime: Runtime = self.server.runtime  # type: ignore[attr-defined]
+        runtime = self._durably.runtime
         kind = self.headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
         length = self.headers.get("Content-Length")
         refusal: tuple[int, str] | None = None
@@ -150,11 +159,12 @@ def _fail(runtime: Runtime, token: str, body: bytes) -> CallbackAnswer:
         return CallbackAnswer("invalid", f"The body is not JSON: {error}.")
     if not isinstance(value, dict):
         return CallbackAnswer("invalid", 'The body must be an object: {"type": "...", "message": "..."}.')
-    unknown = sorted(set(value) - {"type", "message", "non_retryable"})
+    fields = cast("dict[str, Any]", value)
+    unknown = sorted(set(fields) - {"type", "message", "non_retryable"})
     if unknown:
         return CallbackAnswer("invalid", f"Unknown field {unknown[0]!r}; there are type, message and non_retryable.")
-    kind, message = value.get("type", "CallbackFailed"), value.get("message", "")
-    final = value.get("non_retryable", False)
+    kind, message = fields.get("type", "CallbackFailed"), fields.get("message", "")
+    final = fields.get("non_retryable", False)
     for name, given, wanted in (("type", kind, str), ("message", message, str), ("non_retryable", final, bool)):
         if not isinstance(given, wanted):
             return CallbackAnswer("invalid", f"{name} must be a {wanted.__name__}, got {type(given).__name__}.")

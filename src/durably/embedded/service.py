@@ -6,9 +6,7 @@ import logging
 from collections.abc import Iterable
 from os import PathLike
 from types import TracebackType
-from typing import Any
-
-from typing_extensions import Self
+from typing import Any, Self
 
 from durably.adapters.sqlite import SqliteBackend, Synchronous
 from durably.adapters.system import SystemClock, SystemEntropy

@@ -49,7 +49,7 @@ class _Plan:
 
     live: Live | None = None
     commit: TurnCommit | None = None
-    acknowledge: list[str] = field(default_factory=list)
+    acknowledge: list[str] = field(default_factory=list[str])
     resend: tuple[Outgoing, ...] = ()
     broken: bool = False
 

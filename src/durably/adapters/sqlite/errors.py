@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from durably.core.errors import StorageError
@@ -43,7 +43,7 @@ def storage_error(path: str, error: sqlite3.Error) -> StorageError:
 
 
 @contextmanager
-def translated(path: str) -> Iterator[None]:
+def translated(path: str) -> Generator[None, None, None]:
     """Within, SQLite's errors are raised as `StorageError`."""
     try:
         yield

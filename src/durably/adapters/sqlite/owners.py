@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
@@ -83,7 +83,7 @@ class Owner:
         return [int(number) for number in numbers if number.isdecimal() and int(number) != self.number]
 
     @contextmanager
-    def burying(self, number: int) -> Iterator[bool]:
+    def burying(self, number: int) -> Generator[bool, None, None]:
         """Whether owner `number` is dead; if so nobody else buries it within; then its file is removed."""
         path = self._path(number)
         try:

@@ -1,0 +1,7 @@
+"""`python -m durably.cli` is `durably`."""
+
+import sys
+
+from durably.cli import main
+
+sys.exit(main())

@@ -1,0 +1,153 @@
+"""What can be typed: commands, their options, and what those mean. Nothing is looked at or done here."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Sequence
+from typing import TypeAlias
+
+DATABASE = "DURABLY_DB"
+DEFAULT_DATABASE = "durably.db"
+DEFAULT_PORT = 8700
+DEFAULT_GRACE_S = 30.0
+
+_STATUSES = ("running", "stalled", "completed", "failed", "terminated")
+_ID_REUSE = ("reject", "allow_if_closed", "use_existing")
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+Options: TypeAlias = argparse.Namespace  # which attributes there are depends on `command`
+
+
+def parse(arguments: Sequence[str] | None) -> Options:
+    """The options typed; wrong usage ends the process with exit code 2 and says why."""
+    return _parser().parse_args(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="durably", description="Durable functions on one SQLite file: run them, start them, look at them."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_dev(commands.add_parser("dev", help="run orchestrators and activities; reload them when they change"))
+    _add_start(commands.add_parser("start", help="start an execution"))
+    _add_list(commands.add_parser("list", help="list executions, newest first"))
+    _add_one(commands.add_parser("show", help="how an execution stands, and what it waits for"))
+    _add_one(commands.add_parser("history", help="what happened in an execution"))
+    result = commands.add_parser("result", help="what an execution returned")
+    _add_one(result)
+    _add_wait(result)
+    terminate = commands.add_parser("terminate", help="end an execution without asking its code")
+    _add_one(terminate)
+    terminate.add_argument("--reason", default="terminated from the command line", help="is recorded with its end")
+    return parser
+
+
+def _add_dev(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Import all modules under PATH, run what they define on one SQLite file, serve callbacks, and start afresh "
+        "whenever one of their files changes. Ctrl-C ends it; everything unfinished resumes at the next start."
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="folder or file, such as orchestrators/ activities/")
+    _add_database(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="where to serve callbacks (default: %(default)s)")
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=DEFAULT_PORT,
+        help="the same across reloads; 0 for a free one (default: %(default)s)",
+    )
+    parser.add_argument("--callback-url", metavar="URL", help="how others reach that port, if not by its own address")
+    parser.add_argument("--no-reload", dest="reload", action="store_false", help="do not watch for changes")
+    parser.add_argument(
+        "--grace",
+        type=_seconds,
+        default=DEFAULT_GRACE_S,
+        metavar="SECONDS",
+        help="how long to wait, at the end and at a reload, for activities that run; those that take longer run "
+        "again (default: %(default)g)",
+    )
+    parser.add_argument("--log-level", choices=_LEVELS, default="info", help="(default: %(default)s)")
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Start an execution. When this returns, the start is stored; `durably dev` runs it."
+    parser.add_argument("orchestrator", metavar="ORCHESTRATOR", help="its name")
+    parser.add_argument("execution_id", metavar="ID", help="the execution's id, chosen by you")
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--input", metavar="JSON", help='arguments by parameter name: \'{"name": "World"}\'')
+    given.add_argument("--input-file", metavar="FILE", help="the same from a file; - for standard input")
+    parser.add_argument("--id-reuse", choices=_ID_REUSE, default="reject", help="if the id is taken (default: reject)")
+    parser.add_argument("--request-id", metavar="TEXT", help="the same start under the same request id happens once")
+    parser.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        metavar="PATH",
+        help="where orchestrators are defined; may be repeated (default: orchestrators/ and activities/)",
+    )
+    _add_wait(parser)
+    _add_database(parser)
+    _add_json(parser)
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.description = "List executions, newest first."
+    parser.add_argument("--status", choices=_STATUSES)
+    parser.add_argument("--orchestrator", metavar="NAME")
+    parser.add_argument("--limit", type=_count, default=50, metavar="N", help="(default: %(default)s)")
+    _add_database(parser)
+    _add_json(parser)
+
+
+def _add_one(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+    _add_database(parser)
+    _add_json(parser)
+
+
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        type=_seconds,
+        const=math.inf,
+        metavar="SECONDS",
+        help="wait until it ends, at most so long, and print its result as JSON",
+    )
+
+
+def _add_database(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--db",
+        default=os.environ.get(DATABASE) or DEFAULT_DATABASE,
+        metavar="FILE",
+        help=f"the SQLite file (default: %(default)s; set {DATABASE} to change it)",
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return seconds
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return count

@@ -1,0 +1,199 @@
+"""What is printed: values as plain JSON with stable keys, and text for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from durably.client import Description
+from durably.core.context import instant
+from durably.core.failures import Failure
+from durably.core.history import HistoryEntry
+from durably.ports.records import Record
+
+_PAYLOADS = frozenset({"input", "result"})
+_NO_ATTRIBUTES = frozenset({"kind", "at_ms"})
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; readable on a terminal, one line for programs."""
+    indent = 2 if sys.stdout.isatty() else None
+    print(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as objects, instants as ISO 8601, durations as seconds: what JSON can hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in cast("Sequence[Any]", value)]
+    return value
+
+
+# --- as JSON -----------------------------------------------------------------------------------------------
+
+
+def record_json(record: Record) -> dict[str, Any]:
+    """A line of `durably list --json`."""
+    return {
+        "execution_id": record.execution_id,
+        "orchestrator": record.orchestrator,
+        "status": record.status,
+        "gen": record.gen,
+        "run": record.run,
+        "started_at": instant(record.started_at_ms).isoformat(),
+        "closed_at": None if record.closed_at_ms is None else instant(record.closed_at_ms).isoformat(),
+        "code_version": record.code_version,
+        "failure": plain(record.failure),
+    }
+
+
+def result_json(record: Record) -> dict[str, Any]:
+    """How an execution ended, or that it has not."""
+    return {
+        "execution_id": record.execution_id,
+        "status": record.status,
+        "result": None if record.result is None else json.loads(record.result),
+        "failure": plain(record.failure),
+    }
+
+
+def event_json(entry: HistoryEntry) -> dict[str, Any]:
+    """A line of `durably history --json`."""
+    at_ms = getattr(entry.event, "at_ms", None)
+    return {
+        "number": entry.number,
+        "turn": entry.turn,
+        "event": entry.event.kind,
+        "at": None if at_ms is None else instant(at_ms).isoformat(),
+        "applied": entry.applied,
+        "attributes": _attributes(entry),
+    }
+
+
+def _attributes(entry: HistoryEntry) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    for field in dataclasses.fields(entry.event):
+        value = getattr(entry.event, field.name)
+        if field.name in _NO_ATTRIBUTES:
+            continue
+        if field.name in _PAYLOADS:
+            attributes[field.name] = json.loads(value)
+        elif field.name == "due_ms":
+            attributes["due_at"] = instant(value).isoformat()
+        else:
+            attributes[field.name] = plain(value)
+    return attributes
+
+
+# --- for people ----------------------------------------------------------------------------------------------
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as they must be; on a terminal the last one ends where the line does."""
+    lines = [heads, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads) - 1)]
+    room = shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths) if sys.stdout.isatty() else None
+    for line in lines:
+        last = line[-1]
+        if room is not None and len(last) > room:
+            last = f"{last[: max(room - 1, 10)]}…"
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+        print("  ".join((*cells, last)).rstrip())
+
+
+def record_row(record: Record, now: datetime) -> tuple[str, ...]:
+    """A row of `durably list`."""
+    started = instant(record.started_at_ms)
+    ended = now if record.closed_at_ms is None else instant(record.closed_at_ms)
+    return record.execution_id, record.orchestrator, record.status, moment(started), duration(ended - started)
+
+
+def event_row(entry: HistoryEntry) -> tuple[str, ...]:
+    """A row of `durably history`."""
+    shown = event_json(entry)
+    attributes: Mapping[str, Any] = shown["attributes"]
+    text = " ".join(f"{name}={_brief(value)}" for name, value in attributes.items() if value is not None)
+    at = shown["at"]
+    stamp = "" if at is None else moment(datetime.fromisoformat(at), milliseconds=True)
+    return str(entry.number), stamp, entry.event.kind, "yes" if entry.applied else "no", text
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict) and "type" in value and "message" in value:
+        failure = cast("dict[str, Any]", value)
+        value = f"{failure['type']}: {failure['message']}"
+    elif isinstance(value, dict):
+        value = {key: item for key, item in cast("dict[str, Any]", value).items() if item is not None}
+    if isinstance(value, str) and value and not any(character.isspace() for character in value):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def print_description(described: Description, result: str | None, now: datetime) -> None:
+    """`durably show`."""
+    print(described.execution_id)
+    ended = described.closed_at
+    facts = [
+        ("orchestrator", described.orchestrator),
+        ("status", described.status),
+        ("started", f"{moment(described.started_at)} ({duration(now - described.started_at)} ago)"),
+        ("ended", "" if ended is None else f"{moment(ended)} (after {duration(ended - described.started_at)})"),
+        ("history", f"{_count(described.history_length, 'event')} received in {_count(described.turns, 'turn')}"),
+        ("run", "" if described.run == 1 else str(described.run)),
+        ("result", result or ""),
+    ]
+    for name, value in facts:
+        if value:
+            print(f"  {name:<13} {value}")
+    if described.failure is not None:
+        print(f"  {'stalled by' if described.status == 'stalled' else 'failure':<13} {described.failure}")
+        _print_stack(described.failure, "    ")
+    for activity in described.activities:
+        print(
+            f"  {'waits for':<13} {activity.name} (#{activity.seq}): attempt {activity.attempt}, {activity.state}; "
+            f"called at {activity.call_site}"
+        )
+        if activity.last_failure is not None:
+            print(f"  {'':<13} attempt {activity.attempt - 1} failed: {activity.last_failure}")
+    for timer in described.timers:
+        left = timer.due_at - now
+        when = f"in {duration(left)}" if left > timedelta(0) else "now"
+        print(f"  {'waits until':<13} {moment(timer.due_at)} ({when}, #{timer.seq}); called at {timer.call_site}")
+
+
+def _print_stack(failure: Failure, indent: str) -> None:
+    for line in (failure.stack or "").splitlines():
+        print(f"{indent}{line}")
+    if failure.cause is not None:
+        print(f"{indent}caused by {failure.cause}")
+        _print_stack(failure.cause, f"{indent}  ")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def moment(at: datetime, *, milliseconds: bool = False) -> str:
+    """An instant in UTC, to the second or the millisecond."""
+    return at.astimezone(UTC).isoformat(" ", "milliseconds" if milliseconds else "seconds").removesuffix("+00:00") + "Z"
+
+
+def duration(length: timedelta) -> str:
+    """A length of time in the two units that matter."""
+    seconds = max(0.0, length.total_seconds())
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, hours, days = round(seconds / 60), round(seconds / 3600), seconds / 86400
+    if minutes < 60:
+        return f"{minutes} min {seconds - 60 * minutes:.0f} s" if seconds >= 60 * minutes else f"{minutes} min"
+    return f"{hours} h" if hours < 48 else f"{days:.1f} d"
