@@ -130,7 +130,7 @@ def run(options: argparse.Namespace, db: Path) -> int:
         max_delay=options.max_delay,
         deadline=options.deadline,
     )
-    say("demo", f"{options.packets} packet(s), seed {options.seed}, database {db}")
+    say("demo", f"{several(options.packets, 'packet')}, seed {options.seed}, database {db}")
     environment = {**os.environ, **without_proxy()}
     with Child("demo.transmit_service", transmit_service.arguments_of(fate, quiet=quiet), environment) as service:
         say("service", f"routes and transmits at {service.url} (pid {service.pid})")
@@ -141,6 +141,7 @@ def run(options: argparse.Namespace, db: Path) -> int:
             follower = Follower(client, handles, runtime=runtime, service=service, options=options)
             packets = follower.follow()
             summarise(packets, counts_of(service), seconds=time.monotonic() - started_at)
+            service.stop()  # first, or it would find nobody to take what is still to be acknowledged
     return 0
 
 
@@ -170,7 +171,7 @@ def submit(client: Client, options: argparse.Namespace) -> list[Handle[Packet]]:
     for n in range(1, options.packets + 1):
         request = template.model_copy(
             update={
-                "packet": template.packet.model_copy(update={"id": f"packet-{n}"}),
+                "packet": template.packet.model_copy(update={"id": f"packet-{n:04}"}),
                 "get_route_retry_interval": deadline / 10,  # the story's proportion: 1 s to 10 s
                 "transmit_max_attempts": options.max_attempts,
                 "transmit_deadline": deadline,
@@ -223,6 +224,7 @@ class Follower:
         while True:
             looked_at = time.monotonic()
             self._look()
+            look_took = time.monotonic() - looked_at
             if len(self._done) == len(self._handles):
                 break
             if looked_at > give_up_at:
@@ -232,9 +234,10 @@ class Follower:
             self._service.check()
             if options.kill and not self._runtime.killed and self._is_half_way():
                 self._kill()
-            time.sleep(max(0.02, 2 * (time.monotonic() - looked_at)))
+            time.sleep(max(0.02, 2 * look_took))
         if options.kill and not self._runtime.killed:
-            say("demo", "every packet was done before the runtime could be killed")
+            say("demo", "every packet was done before its runtime could be killed; killing it all the same")
+            self._kill()
         return list(self._done.values())
 
     def _look(self) -> None:
@@ -274,7 +277,7 @@ class Follower:
         say(
             "demo",
             f"kill -9 of the runtime (pid {self._runtime.process.pid}): "
-            f"{len(self._done)} of {len(self._handles)} packets done, {pending} acknowledgement(s) on the way",
+            f"{len(self._done)} of {len(self._handles)} packets done, {several(pending, 'acknowledgement')} on the way",
         )
         away = self._runtime.kill_and_restart()
         process = self._runtime.process
@@ -306,12 +309,19 @@ def counts_of(service: Child) -> dict[str, int]:
 def summarise(packets: Sequence[Packet], counts: dict[str, int], *, seconds: float) -> None:
     """A last line."""
     delivered = sum(packet.status is PacketStatus.DELIVERED for packet in packets)
+    given_up = len(packets) - delivered
+    sent = several(counts["submitted"], "transmission")
+    say("demo", f"{several(len(packets), 'packet')}: {delivered} delivered, {given_up} given up, in {seconds:.1f} s")
     say(
         "demo",
-        f"{len(packets)} packet(s): {delivered} delivered, {len(packets) - delivered} given up, in {seconds:.1f} s; "
-        f"{counts['submitted']} transmission(s): {counts['accepted']} acknowledged in time, {counts['late']} too late, "
-        f"{counts['never']} never, {counts['pending']} still to come",
+        f"{sent}: {counts['accepted']} acknowledged in time, {counts['late']} too late, {counts['never']} never, "
+        f"{counts['pending']} still to come",
     )
+
+
+def several(count: int, what: str) -> str:
+    """The count with its noun."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 if __name__ == "__main__":

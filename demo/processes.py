@@ -78,7 +78,7 @@ class Child:
         self._close()
 
     def stop(self) -> None:
-        """SIGTERM; SIGKILL if that does not help."""
+        """SIGTERM; SIGKILL if that does not help. Idempotent."""
         self._process.terminate()
         try:
             self._process.wait(STOP_WITHIN_S)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
+import sys
 import threading
 
 from activities.routing import get_route, transmit
-from demo.console import SayingHandler
+from demo.console import SayingHandler, say
 from demo.processes import end_with_parent
+from durably import DurablyError
 from durably.embedded import Embedded
 from orchestrators.routing import route_packet
 
@@ -21,19 +23,24 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--quiet", action="store_true", help="say errors only")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, handlers=[SayingHandler("runtime")])
+    level = logging.ERROR if options.quiet else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", handlers=[SayingHandler("runtime")])
 
     told_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told_to_end.set())
     end_with_parent()
-    with Embedded(
-        options.db,
-        orchestrators=[route_packet],
-        activities=[get_route, transmit],
-        http=("127.0.0.1", options.port),
-    ) as runtime:
-        print(runtime.url, flush=True)
-        told_to_end.wait()
+    try:
+        with Embedded(
+            options.db,
+            orchestrators=[route_packet],
+            activities=[get_route, transmit],
+            http=("127.0.0.1", options.port),
+        ) as runtime:
+            print(runtime.url, flush=True)
+            told_to_end.wait()
+    except DurablyError as error:
+        say("runtime", str(error))
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 from urllib.request import Request, urlopen
 
 from demo.console import say
-from demo.fate import Fate, next_provider
+from demo.fate import PROVIDERS, Fate, next_provider
 from demo.processes import end_with_parent
 
 FIRST_PAUSE_S = 0.02
@@ -64,6 +64,7 @@ class TransmitService:
         self._known: set[str] = set()
         self._due: list[Acknowledgement] = []
         self._changed = threading.Condition()
+        self._closed = False
         self._senders = ThreadPoolExecutor(8, thread_name_prefix="acknowledge")
         threading.Thread(target=self._send_when_due, name="when-due", daemon=True).start()
 
@@ -86,13 +87,21 @@ class TransmitService:
             self._changed.notify()
         self._tell(f"{packet_id}: {provider} transmits and will acknowledge after {delay:.2f} s")
 
+    def close(self) -> None:
+        """Acknowledge nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._senders.shutdown(cancel_futures=True)
+
     def _send_when_due(self) -> None:
-        while True:
-            with self._changed:
-                while not self._due or self._due[0].due_at > time.monotonic():
-                    self._changed.wait(self._due[0].due_at - time.monotonic() if self._due else None)
-                acknowledgement = heapq.heappop(self._due)
-            self._senders.submit(self._send, acknowledgement)
+        with self._changed:
+            while not self._closed:
+                wait_s = self._due[0].due_at - time.monotonic() if self._due else None
+                if wait_s is None or wait_s > 0:
+                    self._changed.wait(wait_s)
+                else:
+                    self._senders.submit(self._send, heapq.heappop(self._due))
 
     def _send(self, acknowledgement: Acknowledgement) -> None:
         name = f"{acknowledgement.packet_id}: {acknowledgement.provider}'s acknowledgement"
@@ -163,6 +172,11 @@ class ServiceServer(ThreadingHTTPServer):
         super().__init__(address, Handler)
         self.service = service
 
+    def server_close(self) -> None:
+        """Close the socket and the service."""
+        super().server_close()
+        self.service.close()
+
     @property
     def url(self) -> str:
         """Base address, without a trailing slash."""
@@ -200,11 +214,15 @@ class Handler(BaseHTTPRequestHandler):
             return
         try:
             submission = json.loads(body)
-            packet_id: str = submission["packet"]["id"]
-            provider: str = submission["packet"]["current_route_provider"]
-            callback_url: str = submission["callback_url"]
+            packet, callback_url = submission["packet"], submission["callback_url"]
+            packet_id, provider = packet["id"], packet["current_route_provider"]
+            if provider not in PROVIDERS:
+                raise ValueError(f"current_route_provider is {provider!r}")
         except (ValueError, KeyError, TypeError) as error:
-            self._answer(400, {"message": f"packet and callback_url must be given: {error!r}"})
+            self._answer(
+                400,
+                {"message": f"packet (with a known current_route_provider) and callback_url must be given: {error!r}"},
+            )
             return
         self.server.service.submit(packet_id, provider, callback_url)
         self._answer(202, {"message": "submitted"})

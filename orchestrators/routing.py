@@ -37,7 +37,7 @@ async def route_packet(ctx: Context, request: RoutingRequest) -> Packet:
         try:
             route = await next_route(packet.id, packet.failed_route_providers)
         except ActivityError as error:
-            ctx.logger.warning("%s: gave up on finding a route: %s", packet.id, error.failure)
+            ctx.logger.warning("%s: gave up on finding a route: %s", packet.id, error.failure.message)
             break
 
         packet.current_route_provider = route
@@ -47,7 +47,7 @@ async def route_packet(ctx: Context, request: RoutingRequest) -> Packet:
                 packet.status = PacketStatus.DELIVERED
                 return packet
         except ActivityError as error:
-            ctx.logger.warning("%s: %s did not deliver: %s", packet.id, route, error.failure)
+            ctx.logger.warning("%s: %s did not deliver: %s", packet.id, route, error.failure.message)
 
         packet.failed_route_providers.append(route)
         packet.current_route_provider = None

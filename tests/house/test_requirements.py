@@ -57,8 +57,7 @@ def needs(requirement: Requirement, environment: dict[str, str]) -> list[Require
     return [
         need
         for need in declared
-        if need.marker is None
-        or any(need.marker.evaluate({**environment, "extra": extra}) for extra in extras)
+        if need.marker is None or any(need.marker.evaluate({**environment, "extra": extra}) for extra in extras)
     ]
 
 
@@ -90,9 +89,7 @@ def test_a_lock_is_complete_on_every_supported_python_and_system(lock: str) -> N
             seen.add(str(requirement))
             pinned = pins(lock).get(canonicalize_name(requirement.name))
             if pinned is None or pinned not in requirement.specifier:
-                missing.add(
-                    f"{requirement} on Python {environment['python_version']}, {environment['sys_platform']}"
-                )
+                missing.add(f"{requirement} on Python {environment['python_version']}, {environment['sys_platform']}")
             else:
                 waiting += needs(requirement, environment)
     assert not missing

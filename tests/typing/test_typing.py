@@ -45,9 +45,7 @@ def mypy() -> Errors:
 def pyright() -> Errors:
     errors: Errors = {}
     # a project of its own: the project-wide configuration leaves rejects.py out
-    report = json.loads(
-        run("pyright", "--outputjson", "--pythonpath", sys.executable, "--project", str(HERE))
-    )
+    report = json.loads(run("pyright", "--outputjson", "--pythonpath", sys.executable, "--project", str(HERE)))
     assert report["summary"]["filesAnalyzed"] == 2, report["summary"]
     for found in report["generalDiagnostics"]:
         if found["severity"] == "error":

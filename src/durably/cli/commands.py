@@ -41,12 +41,11 @@ from durably.core.errors import (
     StorageError,
     UnknownOrchestratorError,
 )
-from durably.embedded.discovery import discover
 from durably.ports.records import Record
 from durably.runtime.start import existing_record
 
 _DEFAULT_SOURCES = ("orchestrators", "activities")
-_TERMINATION_S = 2.0
+_TERMINATION_S = 1.0
 _PAUSE_S = 0.02
 
 
@@ -75,6 +74,8 @@ def _opened(options: Options, registry: Registry | None = None) -> Generator[_Op
 
 def start(options: Options) -> int:
     """`durably start`."""
+    from durably.embedded.discovery import discover  # the other commands do without
+
     sources = options.sources or [name for name in _DEFAULT_SOURCES if Path(name).is_dir()]
     if not sources:
         raise ConfigurationError(

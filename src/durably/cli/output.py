@@ -165,6 +165,7 @@ def print_description(described: Description, result: str | None, now: datetime)
         )
         if activity.last_failure is not None:
             print(f"  {'':<13} attempt {activity.attempt - 1} failed: {activity.last_failure}")
+            _print_stack(activity.last_failure, "    ")
     for timer in described.timers:
         left = timer.due_at - now
         when = f"in {duration(left)}" if left > timedelta(0) else "now"

@@ -343,9 +343,14 @@ class _Running:
             _swap_current_task(self._outer, self._task)
 
 
+_immortal: list[Any] = []
+
+
 def _close_coroutine(context: contextvars.Context, coroutine: Any) -> None:
     with contextlib.suppress(Exception, GeneratorExit, asyncio.CancelledError, Stall):
         context.run(coroutine.close)
+    if coroutine.cr_frame is not None:  # it swallowed its end; collected later, outside any loop, it could spin for ever
+        _immortal.append(coroutine)
 
 
 def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:

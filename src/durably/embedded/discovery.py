@@ -22,7 +22,7 @@ from durably.api.activity import Activity
 from durably.api.orchestrator import Orchestrator
 from durably.core.errors import ConfigurationError, DefinitionError
 
-_NOT_CODE = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
+_ASIDE = frozenset({"__pycache__", "node_modules", "site-packages", "tests", "venv"})
 _NOT_DEFINITIONS = frozenset({"__main__.py", "conftest.py", "setup.py"})
 
 
@@ -103,7 +103,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(
             name
             for name in folders
-            if name not in _NOT_CODE and not name.startswith(".") and not (here / name / "pyvenv.cfg").exists()
+            if name not in _ASIDE and not name.startswith(".") and not (here / name / "pyvenv.cfg").exists()
         )
         yield from (here / name for name in sorted(files) if name.endswith(".py") and not name.startswith("."))
 
@@ -186,9 +186,10 @@ def _place(error: BaseException, file: Path) -> str:
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{_shown(Path(error.filename))}:{error.lineno}"
     place = _shown(file)
+    ours = str(Path(__file__).parents[1])
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = frame.f_code.co_filename
-        if name != __file__ and not name.startswith("<frozen ") and f"{os.sep}importlib{os.sep}" not in name:
+        if not name.startswith((ours, "<frozen ")) and f"{os.sep}importlib{os.sep}" not in name:
             place = f"{_shown(Path(name))}:{line}"
     return place
 

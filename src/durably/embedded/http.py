@@ -25,6 +25,7 @@ STATUS: dict[Verdict, int] = {
     "too large": 413,
 }
 _SOCKET_TIMEOUT_S = 10.0
+_DISCARD_BYTES = 64 * 1024 * 1024
 _STOP_POLL_S = 0.05
 
 
@@ -128,8 +129,23 @@ class _Handler(BaseHTTPRequestHandler):
         if refusal is not None or length is None:
             self.close_connection = True
             self._answer(*(refusal or (411, "")))
+            self._discard(int(length) if length is not None and length.isdecimal() else _DISCARD_BYTES)
             return None
-        return self.rfile.read(int(length))
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):  # half of a number is a number, too
+            self.close_connection = True
+            self._answer(400, f"The body ended after {len(body)} of {length} bytes.")
+            return None
+        return body
+
+    def _discard(self, unread: int) -> None:
+        """Read what is still being sent: closing the socket before would take the answer away from the sender."""
+        left = min(unread, _DISCARD_BYTES)
+        while left > 0:
+            piece = self.rfile.read1(min(left, 65536))
+            if not piece:
+                return
+            left -= len(piece)
 
     def _answer(self, status: int, message: str) -> None:
         body = json.dumps({"message": message}).encode()

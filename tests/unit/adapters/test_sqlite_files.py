@@ -110,7 +110,7 @@ def test_a_database_in_memory_is_refused_with_the_alternative(memory: str) -> No
 
 def test_an_unknown_synchronous_mode_is_refused(path: Path) -> None:
     with pytest.raises(ConfigurationError, match="FULL"):
-        SqliteBackend(path, synchronous="fast")  # type: ignore[arg-type]
+        SqliteBackend(path, synchronous="fast")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def test_another_process_that_does_not_let_go_is_named(path: Path) -> None:

@@ -99,11 +99,11 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
     (Order, Order(lines=[GiftLine()]), "lines[0]", "GiftLine is a subclass"),
     (dict[str, Order], {"x": Order(lines=[Line(), GiftLine()])}, "x.lines[1]", "GiftLine is a subclass"),
     (Parcel, InsuredParcel(1), "", "InsuredParcel is a subclass"),
-    (list[Parcel], [Parcel(weight="1")], "[0].weight", "as it was sent, '1' (str)"),  # type: ignore[arg-type]
+    (list[Parcel], [Parcel(weight="1")], "[0].weight", "as it was sent, '1' (str)"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     (Hidden, Hidden(hidden=1), "hidden", "exclude=True"),
     (Required, Required(hidden=1), "hidden", "exclude=True"),
     (Private, _private(), "_state", "Private attributes"),
-    (Login, Login(password="x"), "password", "secret"),  # type: ignore[arg-type]
+    (Login, Login(password="x"), "password", "secret"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     (Movie, {"title": "a", "rating": 1}, "rating", "would vanish"),
     (Box[int], Box(content=1), "", "Send a Box[int]"),
     (datetime | str, "2026-01-02T03:04:05", "", "look alike"),
@@ -169,7 +169,7 @@ def test_a_refusal_says_what_was_expected_what_was_got_why_and_what_to_do(codec:
 
 def test_a_secret_is_not_repeated_in_the_message(codec: PydanticCodec) -> None:
     with pytest.raises(PayloadError) as caught:
-        codec.value(Login).encode(Login(password="hunter2"))  # type: ignore[arg-type]
+        codec.value(Login).encode(Login(password="hunter2"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert "hunter2" not in str(caught.value)
 
 
@@ -221,7 +221,7 @@ class Opaque:
     pass
 
 
-@pytest.mark.parametrize("annotation", [Opaque, list[Opaque], "Missing", list["Missing"]])  # type: ignore[name-defined]  # noqa: F821
+@pytest.mark.parametrize("annotation", [Opaque, list[Opaque], "Missing", list["Missing"]])  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
 def test_an_annotation_that_pydantic_cannot_handle_is_a_definition_error(codec: PydanticCodec, annotation: Any) -> None:
     with pytest.raises(DefinitionError, match=r"must be a type that pydantic can validate"):
         codec.value(annotation)

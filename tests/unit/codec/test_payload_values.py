@@ -87,7 +87,7 @@ SUPPORTED: list[tuple[Any, Any, str]] = [
     (Any, {"a": [1, 2.5, None, True, "x"]}, '{"a":[1,2.5,null,true,"x"]}'),
     (
         dict[str, list[Order]],
-        {"k": [Order(tags={"b", "a"}, contents=b"\xff", total=Decimal("1.0"))]},  # type: ignore[arg-type]
+        {"k": [Order(tags={"b", "a"}, contents=b"\xff", total=Decimal("1.0"))]},  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         '{"k":[{"lines":[],"placed_at":null,"total":"1.0","tags":["a","b"],"contents":"_w=="}]}',
     ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, get_args
 
@@ -22,6 +23,7 @@ from durably.core.events import (
     ExecutionStarted,
     ExecutionTerminated,
     InboundEvent,
+    OutboundEvent,
     TimerFired,
     TimerStarted,
 )
@@ -60,6 +62,15 @@ _TASK = ActivityTask(
     last_failure=_FAILURE,
 )
 
+
+def _inbound(events: Iterable[Event]) -> list[InboundEvent]:
+    return [event for event in events if isinstance(event, InboundEvent)]
+
+
+def _outbound(events: Iterable[Event]) -> list[OutboundEvent]:
+    return [event for event in events if isinstance(event, OutboundEvent)]
+
+
 EVENTS: list[Event] = [
     ExecutionStarted(orchestrator="route_packet", input='{"a":1}', seed=2**63 - 1, python="3.11", at_ms=7),
     ActivityCompleted(seq=1, result='"é"', attempt=2, at_ms=8),
@@ -74,7 +85,7 @@ EVENTS: list[Event] = [
     ExecutionFailed(failure=_FAILURE, cause=4),
 ]
 MESSAGES: list[Message] = [
-    *(EventMessage(run=_RUN, event=event) for event in EVENTS if isinstance(event, get_args(InboundEvent))),
+    *(EventMessage(run=_RUN, event=event) for event in _inbound(EVENTS)),
     Wake(run=_RUN, turn=3, tries=1),
     _TASK,
     CallbackDeadline(task=_TASK),
@@ -95,13 +106,13 @@ ITEM = ActivityItem(key=ActivityKey(_RUN, 1), state="open", attempt=1, version=2
 
 
 def _turn(*events: Event) -> Turn:
-    inbound = tuple(event for event in events if isinstance(event, get_args(InboundEvent)))
-    outbound = tuple(event for event in events if not isinstance(event, get_args(InboundEvent)))
+    inbound = tuple(_inbound(events))
+    outbound = tuple(_outbound(events))
     return Turn(
         number=2,
         kind="applied",
         inbound=inbound,
-        outbound=outbound,  # type: ignore[arg-type]
+        outbound=outbound,
         applied_through=1,
         nonce="n",
         code_version="v",

@@ -1,0 +1,1 @@
+"""What durably costs. `python -m benchmarks --help` says what each case measures, and how."""

@@ -1,0 +1,197 @@
+"""What must hold once nothing is left to do, whatever went wrong before."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from durably.core.events import (
+    ActivityCancelRequested,
+    ActivityCompleted,
+    ActivityFailed,
+    ActivityScheduled,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionStarted,
+    ExecutionTerminated,
+    TimerFired,
+    TimerStarted,
+)
+from durably.core.execution import Execution
+from durably.core.errors import Stall
+from durably.core.history import Turn
+from durably.core.replay import replay
+from durably.ports.records import Record
+from durably.runtime.turn import TERMINATED
+from tests.simulation.activities import answer
+from tests.simulation.interpret import describe_failure
+from tests.simulation.outside import Token
+from tests.simulation.programs import Node, RaisedError, expected
+from tests.simulation.world import World, program_of
+
+_TERMINAL = (ExecutionCompleted, ExecutionFailed, ExecutionTerminated)
+_FULL_PREFIXES = 8
+
+
+def violations(world: World) -> Iterator[str]:
+    """What does not hold."""
+    yield from world.broken
+    yield from world.outside.broken
+    yield from _starts(world)
+    yield from _terminations(world)
+    yield from _attempts(world)
+    messages = world.store.messages()
+    if messages:
+        yield f"messages are left over: {messages[:3]}"
+    for record in world.store.records():
+        try:
+            turns = world.store.load_turns(record.key)
+        except Exception as error:
+            yield f"{record.execution_id}: {error}"
+            continue
+        for broken in (*history(turns), *_ends(world, record, turns), *_replays(world, record, turns)):
+            yield f"{record.execution_id} ({record.gen}): {broken}"
+        for token in world.outside.tokens.values():
+            if token.claims.key.run == record.key and token.accepted in {"ok", "late"}:
+                yield from _callback_took_effect(token, turns)
+
+
+def history(turns: Sequence[Turn]) -> Iterator[str]:
+    """What is wrong with the turns of one run, whatever its program."""
+    if [turn.number for turn in turns] != list(range(1, len(turns) + 1)):
+        yield f"turns are not gapless: {[turn.number for turn in turns]}"
+    scheduled: dict[int, type[object]] = {}
+    resolved: set[int] = set()
+    received = applied = latest_ms = 0
+    for turn in turns:
+        for event in turn.inbound:
+            received += 1
+            if event.at_ms < latest_ms:
+                yield f"time goes back at turn {turn.number}: {event.at_ms} after {latest_ms}"
+            latest_ms = event.at_ms
+            if isinstance(event, ActivityCompleted | ActivityFailed | TimerFired):
+                wanted = TimerStarted if isinstance(event, TimerFired) else ActivityScheduled
+                if scheduled.get(event.seq) is not wanted:
+                    yield f"turn {turn.number} resolves {event.seq}, which nobody asked for: {event}"
+                if event.seq in resolved:
+                    yield f"turn {turn.number} resolves {event.seq} again: {event}"
+                resolved.add(event.seq)
+        if not applied <= turn.applied_through <= received:
+            yield f"turn {turn.number} applies through {turn.applied_through} of {received}, after {applied}"
+        applied = turn.applied_through
+        for asked in turn.outbound:
+            if isinstance(asked, ActivityScheduled | TimerStarted):
+                if asked.seq in scheduled:
+                    yield f"{asked.seq} was asked for twice"
+                scheduled[asked.seq] = type(asked)
+    started = sum(isinstance(event, ExecutionStarted) for turn in turns for event in turn.inbound)
+    if started != 1:
+        yield f"{started} events ExecutionStarted"
+    terminal = [
+        (turn.number, event) for turn in turns for event in (*turn.inbound, *turn.outbound) if isinstance(event, _TERMINAL)
+    ]
+    if len(terminal) != 1:
+        yield f"{len(terminal)} terminal events, expected one: waits for ever? {terminal}"
+    elif terminal[0][0] != len(turns):
+        yield f"the execution closed in turn {terminal[0][0]} of {len(turns)}"
+
+
+def outcome(node: Node) -> tuple[str, str]:
+    """Status and result of a program's direct execution."""
+    try:
+        return "completed", json.dumps(json.dumps(expected(node)))
+    except RaisedError as error:
+        return "failed", str(error)
+
+
+def _ends(world: World, record: Record, turns: Sequence[Turn]) -> Iterator[str]:
+    started = turns[0].inbound[0]
+    assert isinstance(started, ExecutionStarted)
+    last = turns[-1]
+    terminals = [event for event in (*last.inbound, *last.outbound) if isinstance(event, _TERMINAL)]
+    said = _said(terminals[0]) if terminals else None
+    recorded = (record.status, record.result or (record.failure and describe_failure(record.failure)))
+    if record.closed_at_ms != last.at_ms or record.turn != last.number:
+        yield f"the record says turn {record.turn} at {record.closed_at_ms}, the last turn is {last.number}, {last.at_ms}"
+    if recorded != said:
+        yield f"the record says {recorded}, the turns say {said}"
+    if record.status == "terminated":
+        if not world.outside.terminated.get(record.execution_id):
+            yield "terminated, and nobody asked for it"
+    elif recorded != outcome(program_of(started.input)):
+        stack = record.failure.stack if record.failure else None
+        yield f"ended as {recorded}, its direct execution as {outcome(program_of(started.input))}\n{stack or ''}"
+
+
+def _said(event: ExecutionCompleted | ExecutionFailed | ExecutionTerminated) -> tuple[str, str]:
+    match event:
+        case ExecutionCompleted(result=result):
+            return "completed", result
+        case ExecutionFailed(failure=failure):
+            return "failed", describe_failure(failure)
+        case ExecutionTerminated(reason=reason):
+            return "terminated", f"{TERMINATED.rpartition('.')[2]}: {reason}"
+
+
+def _replays(world: World, record: Record, turns: Sequence[Turn]) -> Iterator[str]:
+    """The history from scratch: the whole of it, and each prefix (a few, if there are many)."""
+    lengths = list(range(1, len(turns) + 1))
+    if len(lengths) > _FULL_PREFIXES:
+        lengths = [*sorted(world.rng.sample(lengths[:-1], 3)), lengths[-1]]
+    program = world.registry.program(record.orchestrator)
+    assert program is not None
+    for length in lengths:
+        execution = Execution(record.key, program, world.registry.codec)
+        try:
+            replay(execution, turns[:length])
+        except Stall as stall:
+            yield f"turns 1 to {length} do not replay: {stall}"
+        finally:
+            execution.close()
+
+
+def _callback_took_effect(token: Token, turns: Sequence[Turn]) -> Iterator[str]:
+    seq, result = token.claims.key.seq, str(answer(token.n))
+    for turn in turns:
+        for event in (*turn.inbound, *turn.outbound):
+            match event:
+                case ActivityCompleted(seq=resolved, result=text) if resolved == seq and text == result:
+                    return
+                case ActivityCancelRequested(seq=cancelled) if cancelled == seq:
+                    return
+                case ExecutionTerminated():
+                    return
+                case _:
+                    pass
+    yield f"an accepted callback had no effect: {token.claims}"
+
+
+def _starts(world: World) -> Iterator[str]:
+    lives: Counter[str] = Counter(record.request_id for record in world.store.records())
+    for request_id, count in lives.items():
+        if count > 1:
+            yield f"{request_id} started {count} lives"
+    for start in world.outside.starts:
+        if start.accepted and not lives[start.request_id]:
+            yield f"an accepted start was lost: {start}"
+
+
+def _terminations(world: World) -> Iterator[str]:
+    gens = {record.gen: record for record in world.store.records()}
+    for execution_id, told in world.outside.terminated.items():
+        for gen in told:
+            if gen is not None and (gen not in gens or not gens[gen].closed):
+                yield f"an accepted termination of {execution_id} had no effect"
+
+
+def _attempts(world: World) -> Iterator[str]:
+    names: dict[tuple[str, int], str] = {}
+    for record in world.store.records():
+        for turn in world.store.load_turns(record.key):
+            for event in turn.outbound:
+                if isinstance(event, ActivityScheduled):
+                    names[record.gen, event.seq] = event.name
+    for (key, attempt), count in world.runs.items():
+        if count > 1 and names.get((key.run.gen, key.seq)) == "once":
+            yield f"attempt {attempt} of at-most-once activity {key.seq} ran {count} times"

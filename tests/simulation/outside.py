@@ -1,0 +1,215 @@
+"""The world outside: who starts and terminates executions, and who calls back, on time, late, twice or wrongly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from durably.api.attempt import AttemptInfo, Callback
+from durably.api.orchestrator import IdReuse, StartOptions
+from durably.core.errors import ExecutionClosedError, ExecutionExistsError, ExecutionNotFoundError, StorageError
+from durably.core.failures import Failure
+from durably.ports.tokens import TokenClaims
+from durably.runtime.callbacks import CallbackAnswer, complete_callback, fail_callback
+from durably.runtime.start import start_execution, terminate_execution
+from tests.simulation.activities import answer
+from tests.simulation.faults import Crash
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+REFUSED = Failure(type="Refused", message="the service said no")
+
+
+@dataclass
+class Start:
+    """A start that a client asks for, until it gets an answer or gives up.
+
+    Attributes:
+        accepted: whether the client was told that it is stored.
+        refused: whether it was told that the id is taken.
+    """
+
+    execution_id: str
+    request_id: str
+    program: str
+    id_reuse: IdReuse = "reject"
+    accepted: bool = False
+    refused: bool = False
+    tries: int = 0
+
+
+@dataclass
+class Token:
+    """What callers were told about one task token."""
+
+    claims: TokenClaims
+    n: int
+    accepted: str | None = None
+    unanswered: set[str] = field(default_factory=set)
+
+
+class Outsiders:
+    """Clients and callback senders. They try again until they are answered, unless they are careless."""
+
+    def __init__(self, world: World, callers: int = 2) -> None:
+        self.world = world
+        self.runtimes = [world.runtime_for(self, world.skew_ms()) for _ in range(callers)]
+        self.tokens: dict[str, Token] = {}
+        self.starts: list[Start] = []
+        self.terminated: dict[str, list[str | None]] = {}
+        self.broken: list[str] = []
+
+    def suspend(self) -> None:
+        self.world.let_others_go_on()
+
+    # --- clients ------------------------------------------------------------------------------------------------
+
+    def will_start(self, start: Start, delay_ms: int) -> None:
+        self.starts.append(start)
+        self.world.at(delay_ms, lambda: self._start(start))
+
+    def will_terminate(self, execution_id: str, delay_ms: int) -> None:
+        self.world.at(delay_ms, lambda: self._terminate(execution_id))
+
+    def _start(self, start: Start) -> None:
+        runtime = self.world.rng.choice(self.runtimes)
+        start.tries += 1
+        try:
+            record, _ = start_execution(
+                runtime.backend,
+                runtime.clock,
+                runtime.entropy,
+                execution_id=start.execution_id,
+                orchestrator="interpret",
+                input_=json.dumps({"program": start.program}),
+                options=StartOptions(id_reuse=start.id_reuse, request_id=start.request_id),
+                code_version="simulated",
+            )
+        except ExecutionExistsError:
+            start.refused = True
+            if start.id_reuse == "allow_if_closed" and start.tries < 6:
+                self.world.at(60_000, lambda: self._start(start))
+        except (Crash, StorageError):
+            if self.world.rng.randrange(8):
+                self.world.at(self.world.rng.choice((100, 5_000, 100_000)), lambda: self._start(start))
+            else:
+                self.world.sweep_later()
+        else:
+            start.accepted = record.request_id == start.request_id
+            start.refused = False
+
+    def _terminate(self, execution_id: str) -> None:
+        runtime = self.world.rng.choice(self.runtimes)
+        told = self.terminated.setdefault(execution_id, [])
+        try:
+            record, _ = terminate_execution(runtime.backend, execution_id, "the operator said so")
+        except (ExecutionNotFoundError, ExecutionClosedError):
+            return
+        except (Crash, StorageError):
+            told.append(None)
+            if self.world.rng.randrange(2):
+                self.will_terminate(execution_id, 1_000)
+        else:
+            told.append(record.gen)
+
+    # --- callers ------------------------------------------------------------------------------------------------
+
+    def asked(self, callback: Callback[int], n: int, plan: str, attempt: AttemptInfo) -> None:
+        """A callback activity handed a request over."""
+        known = callback.token in self.tokens
+        if known and self.world.rng.randrange(2):
+            return
+        token = callback.token
+        if not known:
+            claims = self.runtimes[0].signer.verify(token)
+            self.tokens[token] = Token(claims, n)
+        delays = self.world.rng
+        soon = delays.choice((0, 0, 100, 3_000, 20_000))
+        steps = _PLANS[plan](attempt.attempt)
+        if plan == "impatient":
+            self._call(token, steps, careless=False)
+        elif steps:
+            delay = 15_000 if plan == "late" else soon
+            self.world.at(delay, lambda: self._call(token, steps, careless=plan == "careless"))
+
+    def _call(self, token: str, steps: tuple[str, ...], *, careless: bool) -> None:
+        """Do the first of `steps`; the others once it is answered."""
+        step, *later = steps
+        try:
+            verdict = self._answered(token, step)
+        except (Crash, StorageError):
+            self.tokens[token].unanswered.add(step)
+            if not careless:
+                self.world.at(1_000, lambda: self._call(token, steps, careless=careless))
+            return
+        self._judge(self.tokens[token], step, verdict.verdict)
+        if later:
+            self.world.at(self.world.rng.choice((0, 1_000)), lambda: self._call(token, tuple(later), careless=careless))
+
+    def _answered(self, token: str, step: str) -> CallbackAnswer:
+        runtime = self.world.rng.choice(self.runtimes)
+        right = answer(self.tokens[token].n)
+        if step == "fail":
+            return fail_callback(runtime, token, REFUSED)
+        if step == "forged":
+            return complete_callback(runtime, token[:-1] + ("A" if token[-1] != "A" else "B"), str(right))
+        return complete_callback(runtime, token, {"ok": str(right), "late": str(right), "wrong": '"?"'}.get(step, "0"))
+
+    def _judge(self, token: Token, step: str, verdict: str) -> None:
+        """Whether P7 allows the answer."""
+        self.world.verdicts[verdict] += 1
+        record = self.world.store.read_record(token.claims.key.run.execution_id)
+        reused = record is not None and record.gen != token.claims.key.run.gen
+        if not _ALLOWED.get(step, _anything)(token, verdict, reused):
+            self.broken.append(f"P7: {step} was answered {verdict}, accepted was {token.accepted}, {token.claims}")
+        if verdict == "accepted":
+            token.accepted = token.accepted or step
+
+
+def _ok(token: Token, verdict: str, reused: bool) -> bool:
+    if token.accepted == "ok":
+        return verdict == "accepted" or (reused and verdict == "gone")
+    return verdict in {"accepted", "gone"}
+
+
+def _other(token: Token, verdict: str, reused: bool) -> bool:
+    if token.accepted == "ok":
+        return verdict == "conflict" or (reused and verdict == "gone")
+    return verdict in {"gone", "conflict"}
+
+
+def _anything(token: Token, verdict: str, reused: bool) -> bool:
+    return True
+
+
+_ALLOWED: dict[str, Callable[[Token, str, bool], bool]] = {
+    "ok": _ok,
+    "other": _other,
+    "wrong": lambda token, verdict, _: verdict in {"invalid", "gone"} or (verdict == "conflict" and "ok" in _said(token)),
+    "late": lambda _token, verdict, _reused: verdict == "gone",
+    "forged": lambda _token, verdict, _reused: verdict == "unauthorised",
+    "fail": lambda _token, verdict, _reused: verdict in {"accepted", "gone"},
+}
+
+
+def _said(token: Token) -> set[str]:
+    return token.unanswered | ({token.accepted} if token.accepted else set())
+
+
+_PLANS: dict[str, Callable[[int], tuple[str, ...]]] = {
+    "on time": lambda _: ("ok",),
+    "impatient": lambda _: ("ok",),
+    "twice": lambda _: ("ok", "ok"),
+    "wrong first": lambda _: ("wrong", "ok"),
+    "different": lambda _: ("ok", "other", "ok"),
+    "failing": lambda _: ("fail", "fail"),
+    "forged": lambda _: ("forged", "ok"),
+    "late": lambda _: ("late",),
+    "never": lambda _: (),
+    "second": lambda attempt: ("ok",) if attempt > 1 else (),
+    "fail then succeed": lambda attempt: ("ok",) if attempt > 1 else ("fail",),
+    "careless": lambda _: ("ok",),
+}

@@ -1,0 +1,188 @@
+"""Random orchestrator programs: what they are made of, how one is drawn, and how its direct execution ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any, NamedTuple
+
+from tests.simulation.activities import answer
+
+
+class Node(NamedTuple):
+    """A statement of a program. `n` is unique within the program; `size` counts or is in milliseconds."""
+
+    kind: str
+    n: int = 0
+    size: int = 0
+    plan: str = ""
+    parts: tuple[Node, ...] = ()
+
+
+class RaisedError(Exception):
+    """Direct execution ends with an error that `describe` in `interpret` describes in these words."""
+
+
+def features(node: Node) -> Iterator[str]:
+    """The kinds of statements in a program, with repetitions."""
+    yield f"{node.kind}:{node.plan}" if node.plan else node.kind
+    for part in node.parts:
+        yield from features(part)
+
+
+# --- how a program is drawn -----------------------------------------------------------------------------
+
+ASKED: dict[str, tuple[str, ...]] = {
+    "ask": ("on time", "twice", "wrong first", "different", "failing", "forged"),
+    "ask_for_ever": ("on time", "twice", "failing", "impatient"),
+    "ask_briefly": ("late", "never"),
+    "ask_again": ("second", "fail then succeed", "careless"),
+}
+_LEAVES = (
+    *("work",) * 6,
+    *("work_async", "work_here", "by_name", "flaky", "flaky", "failing", "hopeless", "refusing", "patient"),
+    *("once", "once", "unserialisable", "overrun", "hurried", "refused", "missing", "clock", "drawn", "yield"),
+    *("sleep", "sleep", "sleep", "ask", "ask", "ask", "ask_for_ever", "ask_briefly", "ask_again", "raise"),
+)
+_RAISING = frozenset({"raise", "failing", "hopeless", "refusing", "unserialisable", "overrun", "refused", "missing"})
+_SEQUENTIAL = ("seq", "seq", "helper", "generator", "abandoned", "cleanup", "in_time", "waited", "loop", "attempt")
+_CONCURRENT = (
+    *("gather", "gather", "exceptions", "group", "group_fails", "timeout", "wait_for", "shield", "outlived"),
+    *("cancel", "race", "completed", "wait", "event", "lock", "semaphore", "condition", "queue", "background"),
+)
+
+
+class _Author:
+    def __init__(self, rng: Random, statements: int) -> None:
+        self.rng = rng
+        self.left = statements
+        self.n = 0
+
+    def node(self, depth: int, *, safe: bool) -> Node:
+        """A statement; one that raises nothing, if `safe`."""
+        rng = self.rng
+        self.left -= 1
+        self.n += 1
+        if depth <= 0 or self.left <= 0 or rng.randrange(5) < 2:
+            return self.leaf(safe=safe)
+        n = self.n
+        if rng.randrange(5) < 2:
+            kind = rng.choice(_SEQUENTIAL)
+            count = rng.randrange(1, 4) if kind in {"seq", "generator", "abandoned"} else 1
+            kept_safe = safe and kind != "attempt"
+            parts = tuple(self.node(depth - 1, safe=kept_safe) for _ in range(count))
+            return Node(kind, n, rng.randrange(2, 4), "", parts)
+        kind = rng.choice(_CONCURRENT)
+        parts = tuple(self.node(depth - 1, safe=True) for _ in range(rng.randrange(1, 4)))
+        if kind == "group_fails" and safe:
+            return Node("attempt", n, 0, "", (Node(kind, n, rng.randrange(5_000), "", parts),))
+        return Node(kind, n, rng.randrange(5_000), "", parts)
+
+    def leaf(self, *, safe: bool) -> Node:
+        rng, n = self.rng, self.n
+        kind = rng.choice(_LEAVES)
+        plan, size = "", rng.randrange(1, 4)
+        if kind in ASKED:
+            plan = rng.choice(ASKED[kind])
+        elif kind == "sleep":
+            size = rng.choice((1, 500, 5_000, 90_000))
+        made = Node(kind, n, size, plan)
+        raises = kind in _RAISING or kind == "ask_briefly" or plan == "failing"
+        return Node("attempt", n, 0, "", (made,)) if safe and raises else made
+
+
+def draw_program(rng: Random, statements: int = 10) -> Node:
+    """A program of about so many statements."""
+    author = _Author(rng, rng.randrange(1, statements + 1))
+    parts = [author.node(3, safe=rng.randrange(4) > 0)]
+    while author.left > 0:
+        parts.append(author.node(3, safe=rng.randrange(8) > 0))
+    return Node("seq", 0, 0, "", tuple(parts))
+
+
+# --- how its direct execution ends ------------------------------------------------------------------------
+
+
+def expected(node: Node) -> Any:
+    """What the program returns, as far as it does not depend on who is faster.
+
+    Raises:
+        RaisedError: the program raises.
+    """
+    return _EXPECTED[node.kind](node)
+
+
+def _value(node: Node) -> Any:
+    return answer(node.n)
+
+
+def _raises(text: str) -> Callable[[Node], Any]:
+    def raise_it(node: Node) -> Any:
+        raise RaisedError(text.format(n=node.n))
+
+    return raise_it
+
+
+def _word(node: Node) -> Any:
+    return node.kind
+
+
+def _asked(node: Node) -> Any:
+    if node.plan == "failing":
+        raise RaisedError(f"{node.kind} 1 Refused")
+    return answer(node.n)
+
+
+def _all(node: Node) -> Any:
+    return [expected(part) for part in node.parts]
+
+
+def _first(node: Node) -> Any:
+    return expected(node.parts[0])
+
+
+def _sorted(node: Node) -> Any:
+    return sorted((expected(part) for part in node.parts), key=repr)
+
+
+def _caught(node: Node) -> Any:
+    try:
+        return expected(node.parts[0])
+    except RaisedError as error:
+        return f"caught {error}"
+
+
+def _repeated(node: Node) -> Any:
+    return [expected(node.parts[0]) for _ in range(node.size)]
+
+
+def _with_word(node: Node) -> Any:
+    return [*_all(node), node.kind]
+
+
+_EXPECTED: dict[str, Callable[[Node], Any]] = {
+    **dict.fromkeys(("work", "work_async", "work_here", "by_name", "flaky", "patient"), _value),
+    **dict.fromkeys(("clock", "drawn", "yield", "sleep", "once", "hurried", "ask_again"), _word),
+    **dict.fromkeys(("timeout", "wait_for", "cancel", "race", "background"), _word),
+    **dict.fromkeys(("ask", "ask_for_ever"), _asked),
+    **dict.fromkeys(("seq", "gather", "exceptions", "group", "wait", "generator"), _all),
+    **dict.fromkeys(("event", "lock", "semaphore"), _all),
+    **dict.fromkeys(("completed", "queue"), _sorted),
+    **dict.fromkeys(("helper", "in_time", "waited", "shield", "outlived", "abandoned"), _first),
+    "ask_briefly": _raises("ask_briefly 1 durably.core.errors.ActivityTimeoutError"),
+    "failing": _raises("failing 2 builtins.ValueError"),
+    "hopeless": _raises("hopeless 1 builtins.KeyError"),
+    "refusing": _raises("refusing 1 durably.core.errors.NonRetryableError"),
+    "unserialisable": _raises("unserialisable 1 durably.core.errors.PayloadError"),
+    "overrun": _raises("overrun 2 durably.core.errors.ActivityTimeoutError"),
+    "missing": _raises("nobody 1 durably.core.errors.NonRetryableError"),
+    "refused": _raises("PayloadError"),
+    "raise": _raises("ProgramError {n}"),
+    "group_fails": _raises("[ProgramError {n}]"),
+    "attempt": _caught,
+    "loop": _repeated,
+    "cleanup": _with_word,
+    "condition": _with_word,
+}
+
+KINDS = frozenset(_EXPECTED)

@@ -1,0 +1,348 @@
+"""The scheduler: virtual time, several processes, one store, and a seed that decides who goes next."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Literal
+
+from durably.adapters.tokens import HmacTokenSigner
+from durably.api.registry import Registry
+from durably.core import replay
+from durably.core.errors import StorageError
+from durably.ports.backend import Backend
+from durably.ports.messages import ActivityTask, Delivery, Outgoing, Wake
+from durably.ports.records import ActivityKey
+from durably.runtime.attempt import Attempt
+from durably.runtime.runtime import Limits, Runtime
+from durably.runtime.turn import TurnTaker
+from tests.simulation import activities
+from tests.simulation.faults import Faults, FaultyBackend, Process, RandomFaults
+from tests.simulation.interpret import PROGRAMS, REGISTRY
+from tests.simulation.outside import Outsiders, Start
+from tests.simulation.programs import Node, draw_program
+from tests.simulation.store import LEASE_MS, StepwiseBackend, Store
+from tests.simulation.worker import SkewedClock, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Mode = Literal["atomic", "stepwise"]
+START_MS = 1_700_000_000_000
+MAX_STEPS = 30_000
+_SIGNER = HmacTokenSigner("simulation", {"k1": b"k" * 32}, "k1")
+
+
+class SimulationError(Exception):
+    """A promise was broken under some seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a world is made of; a test plants bugs here."""
+
+    store: type[Store] = Store
+    stepwise: Callable[[Store, Callable[[str], None]], Backend] = StepwiseBackend
+    taker: Callable[[Runtime], TurnTaker] = TurnTaker
+    registry: Registry = REGISTRY
+
+
+class SeededEntropy:
+    """Randomness of the seed's."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._count = 0
+
+    def ulid(self, now_ms: int) -> str:
+        self._count += 1
+        return f"{now_ms:014d}{self._count:012d}"
+
+    def nonce(self) -> str:
+        self._count += 1
+        return f"nonce-{self._count}"
+
+    def seed(self) -> int:
+        return self._rng.getrandbits(63)
+
+    def draw(self) -> float:
+        return self._rng.random()
+
+
+class World:
+    """One seed's world.
+
+    Args:
+        seed: decides everything.
+        mode: whether the store's calls are atomic, or several operations each.
+        programs: to run, by name; drawn from the seed unless given.
+        faults: what goes wrong; drawn from the seed unless given.
+        calm: nothing is drawn but the order: one process, no skew, default limits, no termination.
+        parts: what the world is made of.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        mode: Mode = "atomic",
+        *,
+        programs: Sequence[Node] = (),
+        faults: Faults | None = None,
+        calm: bool = False,
+        parts: Parts | None = None,
+    ) -> None:
+        rng = self.rng = Random(seed)
+        parts = parts or Parts()
+        self.seed = seed
+        self.mode = mode
+        self.calm = calm
+        self.registry = parts.registry
+        self.now_ms = START_MS
+        self.steps = 0
+        self.runs: Counter[tuple[ActivityKey, int]] = Counter()
+        self.verdicts: Counter[str] = Counter()
+        self.broken: list[str] = []
+        self._heap: list[tuple[int, int, Callable[[], object]]] = []
+        self._events = 0
+        self._depth = 0
+        self._swept = False
+        self._entropy = SeededEntropy(rng)
+        self._parts = parts
+        self.faults = faults or RandomFaults(rng, budget=rng.choice((0, 2, 6, 15, 30)), gap=rng.choice((2, 6, 15)))
+        self.store = parts.store(SkewedClock(self, 0), self.faults.forgets if mode == "stepwise" else _never)
+        self._limits = Limits() if calm else self._drawn_limits()
+        self.outstanding = 1_000 if calm else rng.choice((1, 2, 1_000, 1_000))
+        self.shuffled = not calm and rng.random() < 0.7
+        self.slow = not calm and rng.random() < 0.5
+        embedded = mode == "atomic" if calm else rng.random() < 0.5
+        workers = 1 if calm else rng.choice((1, 2, 2, 3))
+        self.workers = [
+            Worker(self, self.skew_ms(), embedded=embedded, taker=parts.taker) for _ in range(workers)
+        ]
+        self.outside = Outsiders(self)
+        self._populate(programs)
+
+    def _drawn_limits(self) -> Limits:
+        rng = self.rng
+        return Limits(
+            events_per_turn=rng.choice((1, 2, 200)),
+            warm_executions=rng.choice((0, 1, 1_000)),
+            deliveries_before_stall=rng.choice((2, 3, 5)),
+            steps_per_event=20_000,
+        )
+
+    def _populate(self, programs: Sequence[Node]) -> None:
+        rng, outside = self.rng, self.outside
+        if not programs:
+            programs = [draw_program(rng, 7) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
+        for index, program in enumerate(programs):
+            name = f"p{index}"
+            PROGRAMS[name] = program
+            execution_id = f"x{index}"
+            reuse = not self.calm and index > 0 and rng.randrange(3) == 0
+            if reuse:
+                execution_id = f"x{index - 1}"
+            delay = 0 if self.calm else rng.choice((0, 0, 5_000))
+            start = Start(execution_id, f"request-{index}", name)
+            if reuse or (not self.calm and rng.randrange(4) == 0):
+                start.id_reuse = "allow_if_closed"
+            outside.will_start(start, delay + (30_000 if reuse else 0))
+            if not self.calm and rng.randrange(10) == 0:
+                outside.will_terminate(execution_id, rng.choice((0, 1_000, 20_000)))
+
+    # --- what processes ask for ----------------------------------------------------------------------------------
+
+    def runtime_for(self, process: Process, offset_ms: int) -> Runtime:
+        """The surroundings of a process, with all that goes wrong in them."""
+        faults, inner = self.faults, self.store
+        backend: Backend = inner
+        if self.mode == "stepwise":
+            backend = self._parts.stepwise(inner, lambda place: faults.port(process, place, "inside"))
+        return Runtime(
+            backend=FaultyBackend(backend, faults, process),
+            registry=self.registry,
+            clock=SkewedClock(self, offset_ms),
+            entropy=self._entropy,
+            signer=_SIGNER,
+            callback_url="http://simulation",
+            limits=self._limits,
+        )
+
+    def skew_ms(self) -> int:
+        return 0 if self.calm else self.rng.randrange(-2_000, 2_001)
+
+    def at(self, delay_ms: int, action: Callable[[], object]) -> None:
+        """Do something later."""
+        self._events += 1
+        heapq.heappush(self._heap, (self.now_ms + delay_ms, self._events, action))
+
+    def restart_later(self, worker: Worker) -> None:
+        self.at(self.rng.choice((0, 1_000, 70_000)), worker.restart)
+
+    def sweep_later(self) -> None:
+        """The sweeper of AWS: wakes records that never took a turn, because their starter died before the wake."""
+        if self.mode == "stepwise":
+            self.at(300_000, self._sweep)
+
+    def ran(self, attempt: Attempt) -> None:
+        self.runs[attempt.task.key, attempt.task.attempt] += 1
+
+    def duration_ms(self, task: ActivityTask) -> int:
+        """How long an attempt takes."""
+        if task.name == "overrun":
+            return 20_000
+        if not self.slow or self.rng.randrange(4):
+            return 0
+        return self.rng.choice((10, 2_000, 2_000, LEASE_MS + 5_000))
+
+    def let_others_go_on(self) -> None:
+        """A process is suspended here: the others go on for a while."""
+        if self._depth >= 3:
+            return
+        self._depth += 1
+        try:
+            for _ in range(self.rng.choice((1, 3, 10, 40))):
+                if not self.step():
+                    break
+        finally:
+            self._depth -= 1
+
+    # --- the scheduler --------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Go on until nothing is left to do.
+
+        Raises:
+            SimulationError: something is always left to do.
+        """
+        activities.face(self.outside)
+        before = replay.MAX_OUTSTANDING
+        replay.MAX_OUTSTANDING = self.outstanding
+        try:
+            with _errors_of(self.broken):
+                while self.step():
+                    pass
+        finally:
+            replay.MAX_OUTSTANDING = before
+
+    def step(self) -> bool:
+        """One thing happens; False if nothing is left to do."""
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise SimulationError(f"no rest after {MAX_STEPS} steps; queued: {self.store.messages()[:5]}")
+        idle = [worker for worker in self.workers if worker.alive and not worker.busy]
+        while True:
+            due = self._due(idle)
+            if due:
+                (due[0] if len(due) == 1 else self.rng.choice(due))()
+                return True
+            ahead = [self._heap[0][0]] if self._heap else []
+            queued = self.store.next_due_ms() if idle else None
+            if queued is not None:
+                ahead.append(queued)
+            if not ahead:
+                return False
+            self.now_ms = max(self.now_ms, min(ahead))
+
+    def _due(self, idle: list[Worker]) -> list[Callable[[], object]]:
+        due: list[Callable[[], object]] = [lambda w=w: self._from_inbox(w) for w in idle if w.inbox]  # type: ignore[misc]
+        if self._heap and self._heap[0][0] <= self.now_ms:
+            due.append(self._pop)
+        if idle:
+            queued = self.store.next_due_ms()
+            if queued is not None and queued <= self.now_ms:
+                due.append(lambda: self._from_queue(idle[0] if len(idle) == 1 else self.rng.choice(idle)))
+        return due
+
+    def _pop(self) -> None:
+        heapq.heappop(self._heap)[2]()
+
+    def _from_inbox(self, worker: Worker) -> None:
+        taken = worker.inbox[:8]
+        del worker.inbox[:8]
+        worker.handle(taken)
+
+    def _from_queue(self, worker: Worker) -> None:
+        rng = self.rng
+        start = rng.randrange(8) if self.shuffled else 0
+        received = self.store.queue.receive_from(
+            start, now_ms=self.now_ms, limit=rng.choice((1, 1, 3, 10)), visibility_ms=LEASE_MS
+        )
+        if start and len(received) > 1:
+            self.faults.counts["reorder"] += 1
+        deliveries: list[Delivery] = []
+        for delivery in received:
+            fault = self.faults.delivery()
+            deliveries.extend((delivery,) if fault is None else self._disturbed(delivery, fault, worker))
+        if deliveries:
+            worker.handle(deliveries)
+
+    def _disturbed(self, delivery: Delivery, fault: str, worker: Worker) -> tuple[Delivery, ...]:
+        match fault:
+            case "duplicate":
+                return (delivery, delivery)
+            case "delay":
+                self.store.release(delivery.receipt, due_ms=self.now_ms + self.rng.choice((1_000, 30_000)))
+                return ()
+            case "drop until redelivery":
+                return ()
+            case "lease expires":
+                self.store.release(delivery.receipt, due_ms=self.now_ms)
+                return (delivery,)
+            case "receive count":
+                self.store.queue.count_again(delivery.receipt, 5)
+                return (Delivery(delivery.message, delivery.receipt, delivery.receives + 5),)
+            case _:
+                worker.restart()
+                return (delivery,)
+
+    def _sweep(self) -> None:
+        for record in self.store.records():
+            turns = self.store.load_turns(record.key)
+            if not record.closed and turns and turns[-1].applied_through == 0:
+                self.store.send([Outgoing(Wake(run=record.key, turn=1))])
+
+
+def _never() -> bool:
+    return False
+
+
+class _Listener(logging.Handler):
+    """A turn that could not be planned, other than by a refusal of the store, is a bug of ours."""
+
+    def __init__(self, heard: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._heard = heard
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, StorageError):
+            self._heard.append(f"logged: {record.getMessage()}: {error!r}")
+
+
+@contextmanager
+def _errors_of(heard: list[str]) -> Iterator[None]:
+    logger = logging.getLogger("durably")
+    listener = _Listener(heard)
+    propagate, level = logger.propagate, logger.level
+    logger.addHandler(listener)
+    logger.propagate = False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
+        logger.propagate = propagate
+        logger.setLevel(level)
+
+
+def program_of(input_: str) -> Node:
+    """The program that an execution was started with."""
+    name: str = json.loads(input_)["program"]
+    return PROGRAMS[name]
