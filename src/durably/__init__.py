@@ -62,7 +62,36 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"
-__all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
+    "Activity",
+    "ActivityError",
+    "ActivityTimeoutError",
+    "AttemptInfo",
+    "AttemptLostError",
+    "Callback",
+    "Client",
+    "Context",
+    "DefinitionError",
+    "Description",
+    "DurablyError",
+    "ExecutionClosedError",
+    "ExecutionExistsError",
+    "ExecutionFailedError",
+    "ExecutionNotFoundError",
+    "Failure",
+    "Handle",
+    "NonRetryableError",
+    "Orchestrator",
+    "PayloadError",
+    "Registry",
+    "ResultTimeoutError",
+    "RetryAfterError",
+    "RetryPolicy",
+    "activity",
+    "attempt_info",
+    "callback_activity",
+    "orchestrator",
+]
 
 
 def __getattr__(name: str) -> Any:

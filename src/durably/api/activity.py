@@ -6,13 +6,10 @@ import copy
 import functools
 import inspect
 import logging
-import sys
-from asyncio.events import _get_running_loop
+from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # the other one raises outside a loop
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast, get_args, overload
-
-from typing_extensions import Self
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, Self, TypeVar, cast, get_args, overload
 
 from durably.api.attempt import Callback
 from durably.api.names import check_aliases, check_name, persisted_name
@@ -23,6 +20,7 @@ from durably.core.loop import OrchestratorLoop
 from durably.core.options import DEFAULT_OPTIONS, ActivityMode, ActivityOptions
 from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape
 from durably.core.retry import RetryPolicy
+from durably.core.sites import frame_at
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,7 +70,7 @@ class Activity(Generic[P, R]):
             if prepared is None:
                 prepared = execution.prepared[self] = self._prepare(execution.codec)
             text = prepared.encode(args, kwargs)
-            frame = sys._getframe(1)
+            frame = frame_at(1)
             return execution.invoke(prepared.activity, text, CallSite(frame.f_code, frame.f_lineno))
         return self._run_here(args, kwargs)
 
@@ -191,7 +189,7 @@ class CallbackActivity(Activity[P, R]):
         """The shape of what the callback brings: T of `Callback[T]`."""
         return codec.value(_callback_type(self._fn))
 
-    async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:  # noqa: ARG002  # as the base
         raise DefinitionError(
             f"{self.name} is a callback activity: only inside an orchestrator is there an address to be called back "
             f"at. In a unit test call {self.name}.fn(callback, ...) with a Callback of your own."
@@ -266,7 +264,8 @@ def activity(
     """
 
     def declare(function: Callable[..., Any]) -> Activity[Any, Any]:
-        kind = AsyncActivity if inspect.iscoroutinefunction(function) else SyncActivity
+        asynchronous = inspect.iscoroutinefunction(function)
+        kind = cast("type[Activity[..., Any]]", AsyncActivity if asynchronous else SyncActivity)
         chosen = persisted_name(function, name)
         return kind(
             function,
@@ -381,7 +380,7 @@ def _mode(local: bool, old: ActivityMode | None) -> ActivityMode | None:
     return "local" if local else None
 
 
-def _milliseconds(name: str, option: str, duration: timedelta | None) -> int | None:
+def _milliseconds(name: str, option: str, duration: object) -> int | None:
     if duration is None:
         return None
     if not isinstance(duration, timedelta) or duration <= timedelta(0):

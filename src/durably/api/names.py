@@ -26,7 +26,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_execution_id(execution_id: str) -> str:
+def check_execution_id(execution_id: object) -> str:
     """`execution_id`, if it can be one.
 
     Raises:

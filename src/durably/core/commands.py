@@ -94,9 +94,7 @@ def record_command(command: Command, *, cause: int, now_ms: int) -> OutboundEven
         case CancelActivity(seq):
             return ActivityCancelRequested(seq=seq, cause=cause)
         case StartTimer(seq, delay_ms, site):
-            return TimerStarted(
-                seq=seq, delay_ms=delay_ms, due_ms=now_ms + delay_ms, call_site=str(site), cause=cause
-            )
+            return TimerStarted(seq=seq, delay_ms=delay_ms, due_ms=now_ms + delay_ms, call_site=str(site), cause=cause)
         case CompleteExecution(result):
             return ExecutionCompleted(result=result, cause=cause)
         case FailExecution(failure):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import sys
 import uuid
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durably.core.commands import CallSite
+from durably.core.sites import frame_at
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -96,7 +96,7 @@ class Context:
             returns: type of its result.
             arguments: its arguments by parameter name; plain JSON values.
         """
-        frame = sys._getframe(1)
+        frame = frame_at(1)
         return self._execution.call_by_name(name, arguments, returns, CallSite(frame.f_code, frame.f_lineno))
 
 
@@ -107,7 +107,7 @@ class ReplaySafeLogger(logging.LoggerAdapter[logging.Logger]):
         super().__init__(logging.getLogger(f"durably.orchestrator.{execution.program.name}"), {})
         self._execution = execution
 
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # the standard library's name
+    def isEnabledFor(self, level: int) -> bool:
         """False while history is replayed."""
         return not self._execution.replaying and super().isEnabledFor(level)
 

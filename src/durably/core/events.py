@@ -125,9 +125,7 @@ class ExecutionFailed:
     kind: Literal["ExecutionFailed"] = "ExecutionFailed"
 
 
-InboundEvent: TypeAlias = (
-    ExecutionStarted | ActivityCompleted | ActivityFailed | TimerFired | ExecutionTerminated
-)
+InboundEvent: TypeAlias = ExecutionStarted | ActivityCompleted | ActivityFailed | TimerFired | ExecutionTerminated
 OutboundEvent: TypeAlias = (
     ActivityScheduled | ActivityCancelRequested | TimerStarted | ExecutionCompleted | ExecutionFailed
 )

@@ -6,6 +6,7 @@ Knows nothing of turns, storage or messages, and does not compare with history: 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, NoReturn, assert_never
@@ -109,7 +110,7 @@ class Execution:
         self.applied = 0
         self.started_ms = 0
         self.seed = 0
-        self._loop = OrchestratorLoop(self, max_steps=max_steps)
+        self._loop = OrchestratorLoop(self, max_steps=max_steps)  # type: ignore[abstract]  # `refuse_the_rest` is
         self._seq = 0
         self._commands: dict[int, Command] = {}
         self._activities: dict[int, _Waiting] = {}
@@ -134,36 +135,14 @@ class Execution:
         loop = self._loop
         loop.now_ms = event.at_ms
         self.applied += 1
-        match event:
-            case ActivityCompleted():
-                waiting = self._activities.pop(event.seq, None)
-                if waiting is not None:
-                    waiting.future.set_result(event.result)
-            case TimerFired():
-                timer = self._timers.pop(event.seq, None)
-                if timer is not None:
-                    loop._ready.append(timer)
-            case ActivityFailed():
-                waiting = self._activities.pop(event.seq, None)
-                if waiting is not None:
-                    name = waiting.activity.name
-                    waiting.future.set_exception(ActivityError(name, event.failure, event.attempt))
-            case ExecutionStarted():
-                self.started_ms = event.at_ms
-                self.seed = event.seed
-                self._start(event.input)
-            case ExecutionTerminated():
-                self.closed = True
-                return []
-            case _:
-                assert_never(event)
+        self._deliver(event)
         try:
             loop.run_until_idle()
         except Stall as stall:
             self._stalled = self._stalled or stall
         if self._stalled is not None:
             raise self._stalled
-        if loop.exit is not None or (self._root is not None and self._root.done()):
+        if loop.error is not None or (self._root is not None and self._root.done()):
             self._finish()
         commands = self._commands
         if not commands:
@@ -184,7 +163,7 @@ class Execution:
         self._commands.clear()
         root, self._root = self._root, None
         if root is not None:
-            root._log_traceback = False  # type: ignore[attr-defined]
+            root._log_traceback = False
 
     # --- what orchestrators ask for ------------------------------------------------------------------------
 
@@ -192,9 +171,7 @@ class Execution:
         """Schedule an activity and wait for its result. `input_` was encoded at the call."""
         seq = self._next_seq()
         future: asyncio.Future[str] = asyncio.Future(loop=self._loop)
-        self._commands[seq] = ScheduleActivity(
-            seq, activity.name, input_, activity.options, activity.same, site
-        )
+        self._commands[seq] = ScheduleActivity(seq, activity.name, input_, activity.options, activity.same, site)
         self._activities[seq] = _Waiting(activity, future)
         try:
             text = await future
@@ -218,18 +195,14 @@ class Execution:
     ) -> Coroutine[Any, Any, Any]:
         """`Context.call`."""
         shape = self.codec.value(dict[str, Any])
-        activity = PreparedActivity(
-            name=name, same=shape.same, decode=self.codec.value(returns).decode, options=None
-        )
+        activity = PreparedActivity(name=name, same=shape.same, decode=self.codec.value(returns).decode, options=None)
         return self.invoke(activity, shape.encode(arguments), site)
 
     def start_timer(self, timer: Timer, delay: float) -> None:
         """Make a delayed callback of the loop a durable timer."""
-        if not delay >= 0:
-            if delay != delay:
-                raise ValueError("A timer's delay must be a number, got NaN.")
-            delay = 0.0
-        delay_ms = round(min(delay, MAX_TIMER_MS) * 1000)
+        if math.isnan(delay):
+            raise ValueError("A timer's delay must be a number, got NaN.")
+        delay_ms = round(min(max(delay, 0.0), MAX_TIMER_MS) * 1000)
         if delay_ms > MAX_TIMER_MS:
             raise NotDurableError(
                 f"A timer of {delay:.0f} s is longer than 100 years. Wait in shorter sleeps, or for an event."
@@ -249,6 +222,31 @@ class Execution:
         raise reason
 
     # --- inside ----------------------------------------------------------------------------------------------
+
+    def _deliver(self, event: InboundEvent) -> None:
+        """Hand an event to whoever waits for it."""
+        match event:
+            case ActivityCompleted():
+                waiting = self._activities.pop(event.seq, None)
+                if waiting is not None:
+                    waiting.future.set_result(event.result)
+            case TimerFired():
+                timer = self._timers.pop(event.seq, None)
+                if timer is not None:
+                    self._loop.run_soon(timer)
+            case ActivityFailed():
+                waiting = self._activities.pop(event.seq, None)
+                if waiting is not None:
+                    name = waiting.activity.name
+                    waiting.future.set_exception(ActivityError(name, event.failure, event.attempt))
+            case ExecutionStarted():
+                self.started_ms = event.at_ms
+                self.seed = event.seed
+                self._start(event.input)
+            case ExecutionTerminated():
+                self.closed = True
+            case _:
+                assert_never(event)
 
     def _start(self, input_: str) -> None:
         try:
@@ -276,8 +274,8 @@ class Execution:
         root = self._root
         assert root is not None
         outcome: Command
-        if self._loop.exit is not None:
-            outcome = FailExecution(failure_of(self._loop.exit))
+        if self._loop.error is not None:
+            outcome = self._outcome(root, self._loop.error)
         elif root.cancelled():
             outcome = FailExecution(
                 failure_of(asyncio.CancelledError("the orchestrator was cancelled, but nobody asked for it"))
@@ -306,5 +304,3 @@ class Execution:
             return CompleteExecution(self.program.result.encode(root.result()), self.program.result.same)
         except PayloadError as refused:
             return FailExecution(failure_of(refused))
-
-

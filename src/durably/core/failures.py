@@ -68,8 +68,8 @@ def failure_of(error: BaseException, *, _depth: int = 0) -> Failure:
             source = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
             if source is not None and source is not error:
                 cause = failure_of(source, _depth=_depth + 1)
-        if isinstance(error, BaseExceptionGroup):
-            members = tuple(failure_of(member, _depth=_depth + 1) for member in error.exceptions)
+        raised: tuple[BaseException, ...] = getattr(error, "exceptions", ()) if _is_group(error) else ()
+        members = tuple(failure_of(member, _depth=_depth + 1) for member in raised)
     cls = type(error)
     bases = tuple(name for name in map(qualified_name, cls.__mro__[1:]) if name not in _HIDDEN_BASES)
     retry_after = getattr(error, "retry_after_ms", None)
@@ -83,6 +83,10 @@ def failure_of(error: BaseException, *, _depth: int = 0) -> Failure:
         non_retryable=True if getattr(error, "non_retryable", False) is True else None,
         retry_after_ms=retry_after if isinstance(retry_after, int) else None,
     )
+
+
+def _is_group(error: BaseException) -> bool:
+    return isinstance(error, BaseExceptionGroup)
 
 
 def _message(error: BaseException) -> str:

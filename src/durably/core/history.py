@@ -57,8 +57,8 @@ def read_history(turns: Iterable[Turn]) -> Iterator[HistoryEntry]:
     applied_through = 0
     for turn in turns:
         inbound.extend((turn.number, event) for event in turn.inbound)
-        for event in turn.outbound:
-            caused.setdefault(event.cause, []).append((turn.number, event))
+        for asked in turn.outbound:
+            caused.setdefault(asked.cause, []).append((turn.number, asked))
         applied_through = turn.applied_through
     number = 0
     for ordinal, (turn_number, event) in enumerate(inbound, start=1):

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from durably.core.errors import Stall, TurnLimitError
 from durably.core.refusals import ENSURE_FUTURE, refuse_as_completed, refuse_the_rest
+from durably.core.sites import frame_at
 from durably.core.stdlib311 import unify_wait_for
 
 _get_running_loop = asyncio_events._get_running_loop
@@ -41,27 +42,27 @@ class LoopOwner(Protocol):
 class Callback:
     """A queued callback; stands in for `asyncio.Handle`, which costs three times as much."""
 
-    __slots__ = ("_args", "_callback", "_cancelled", "_context")
+    __slots__ = ("args", "callback", "context", "dropped")
 
     def __init__(
         self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
     ) -> None:
-        self._callback = callback
-        self._args = args
-        self._context = contextvars.copy_context() if context is None else context
-        self._cancelled = False
+        self.callback = callback
+        self.args = args
+        self.context = contextvars.copy_context() if context is None else context
+        self.dropped = False
 
     def run(self) -> None:
         """Call it in its context."""
-        self._context.run(self._callback, *self._args)
+        self.context.run(self.callback, *self.args)
 
     def cancel(self) -> None:
         """Do not run it."""
-        self._cancelled = True
+        self.dropped = True
 
     def cancelled(self) -> bool:
         """Whether `cancel` was called."""
-        return self._cancelled
+        return self.dropped
 
 
 class Timer(Callback):
@@ -89,8 +90,8 @@ class Timer(Callback):
 
     def cancel(self) -> None:
         """Do not run it."""
-        if not self._cancelled:
-            super().cancel()
+        if not self.dropped:
+            self.dropped = True
             self._owner.timer_cancelled(self)
 
 
@@ -133,7 +134,14 @@ class OrchestratorFuture(asyncio.Future[Any]):
 
 @refuse_the_rest
 class OrchestratorLoop(asyncio.AbstractEventLoop):
-    """The loop of one run. `now_ms` is the stamp of the event being applied."""
+    """The loop of one run.
+
+    Attributes:
+        now_ms: stamp of the event being applied.
+        tasks: those that may be unfinished, by number.
+        failed_tasks: finished ones whose error nobody has looked at yet.
+        error: what escaped from a callback that no task stands for, or a `SystemExit`: it ends the execution.
+    """
 
     def __init__(self, owner: LoopOwner, *, max_steps: int) -> None:
         unify_wait_for(OrchestratorLoop)
@@ -141,12 +149,12 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         self.now_ms = 0
         self.tasks: dict[int, OrchestratorTask] = {}
         self.failed_tasks: list[OrchestratorTask] = []
-        self.exit: SystemExit | None = None
+        self.error: BaseException | None = None
         self._ready: deque[Callback] = deque()
         self._generators: list[AsyncGenerator[Any, Any]] = []
         self._created = 0
         self._max_steps = max_steps
-        self._draining = False
+        self.draining = False
         self._prune_at = 64
         self._running = _Running(self)
 
@@ -156,7 +164,7 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         """The stamp of the event being applied, in seconds."""
         return self.now_ms / 1000
 
-    def call_soon(  # type: ignore[override]  # asyncio.Handle by duck type
+    def call_soon(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # a Handle by duck type
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Callback:
         """Queue a callback."""
@@ -164,7 +172,7 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         self._ready.append(handle)
         return handle
 
-    def call_later(  # type: ignore[override]
+    def call_later(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         delay: float,
         callback: Callable[..., object],
@@ -176,7 +184,7 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         self.owner.start_timer(timer, delay)
         return timer
 
-    def call_at(  # type: ignore[override]
+    def call_at(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         when: float,
         callback: Callable[..., object],
@@ -188,12 +196,16 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         self.owner.start_timer(timer, when - self.time())
         return timer
 
+    def run_soon(self, timer: Timer) -> None:
+        """Queue a timer that fired."""
+        self._ready.append(timer)
+
     def create_future(self) -> asyncio.Future[Any]:
         """A future of this loop."""
         self._created += 1
         return OrchestratorFuture(loop=self, number=self._created)
 
-    def create_task(  # type: ignore[override]
+    def create_task(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         coro: Coroutine[Any, Any, Any],
         *,
@@ -202,7 +214,7 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         **_: Any,
     ) -> OrchestratorTask:
         """A task of this loop, held until it is done."""
-        if sys._getframe(1).f_code in ENSURE_FUTURE:
+        if frame_at(1).f_code in ENSURE_FUTURE:
             refuse_as_completed(coro)
         self._created += 1
         number = self._created
@@ -231,7 +243,7 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
 
     def is_running(self) -> bool:
         """Whether callbacks are being run."""
-        return self._draining
+        return self.draining
 
     def is_closed(self) -> bool:
         """False: an abandoned loop is closed task by task, and no callback is refused."""
@@ -269,11 +281,11 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
                         "that is always ready. Wait for an activity or a timer inside the loop."
                     )
                 handle = ready.popleft()
-                if not handle._cancelled:
+                if not handle.dropped:
                     try:
-                        handle._context.run(handle._callback, *handle._args)
-                    except SystemExit as error:
-                        self.exit = error
+                        handle.context.run(handle.callback, *handle.args)
+                    except (Exception, SystemExit) as error:
+                        self.error = error
                         ready.clear()
 
     def close_everything(self) -> None:
@@ -284,12 +296,12 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         """
         with self._running:
             for task in reversed(list(self.tasks.values())):
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
                 _close_coroutine(task.own_context, task.get_coro())
             for generator in reversed(self._generators):
                 _close_generator(generator)
         for task in self.failed_tasks:
-            task._log_traceback = False  # type: ignore[attr-defined]
+            task._log_traceback = False
         self.tasks.clear()
         self._generators.clear()
         self._ready.clear()
@@ -299,7 +311,7 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         for number, task in list(self.tasks.items()):
             if task.done():
                 del self.tasks[number]
-                if task._log_traceback:  # type: ignore[attr-defined]
+                if task._log_traceback:
                     self.failed_tasks.append(task)
         self._prune_at = 2 * len(self.tasks) + 64
 
@@ -307,13 +319,13 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         """The first error of a task that nobody awaited."""
         self.prune()
         for task in self.failed_tasks:
-            if task._log_traceback:  # type: ignore[attr-defined]
+            if task._log_traceback:
                 return task.exception()
         return None
 
-    def _keep_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+    def keep_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         if len(self._generators) >= 64:
-            self._generators = [kept for kept in self._generators if kept.ag_frame is not None]
+            self._generators = [kept for kept in self._generators if getattr(kept, "ag_frame", None) is not None]
         self._generators.append(generator)
 
 
@@ -331,26 +343,30 @@ class _Running:
         if _current_task_is_per_thread and self._outer is not None and _swap_current_task is not None:
             self._task = _swap_current_task(self._outer, None)
         self._hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(firstiter=self._loop._keep_generator, finalizer=None)
-        self._loop._draining = True
+        sys.set_asyncgen_hooks(firstiter=self._loop.keep_generator, finalizer=None)
+        self._loop.draining = True
         _set_running_loop(self._loop)
 
     def __exit__(self, *_: object) -> None:
         _set_running_loop(self._outer)
-        self._loop._draining = False
+        self._loop.draining = False
         sys.set_asyncgen_hooks(*self._hooks)
         if self._task is not None and _swap_current_task is not None:
             _swap_current_task(self._outer, self._task)
 
 
-_immortal: list[Any] = []
-
-
 def _close_coroutine(context: contextvars.Context, coroutine: Any) -> None:
     with contextlib.suppress(Exception, GeneratorExit, asyncio.CancelledError, Stall):
         context.run(coroutine.close)
-    if coroutine.cr_frame is not None:  # it swallowed its end; collected later, outside any loop, it could spin for ever
-        _immortal.append(coroutine)
+    if coroutine.cr_frame is not None:
+        _make_immortal(coroutine)
+
+
+def _make_immortal(coroutine: Any) -> None:
+    """Leak a coroutine that swallowed its end: collected later, or at exit, it could spin for ever."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
 
 
 def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:

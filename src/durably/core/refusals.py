@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from asyncio import tasks as asyncio_tasks
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
 from durably.core.errors import NotDurableError
+from durably.core.sites import frame_at
 
 _Loop = TypeVar("_Loop", bound=type)
 
@@ -70,7 +70,7 @@ def refuse_as_completed(coro: Coroutine[Any, Any, Any]) -> None:
     Raises:
         NotDurableError: it is.
     """
-    frame = sys._getframe(2)
+    frame = frame_at(2)
     while frame.f_code.co_filename == _TASKS_FILE:
         if frame.f_code.co_name in ("as_completed", "__init__"):
             coro.close()

@@ -173,15 +173,14 @@ def diverged(
     while index < len(commands) and index < len(recorded) and agrees(commands[index], recorded[index]):
         index += 1
     was = describe_outbound(recorded[index]) if index < len(recorded) else "nothing more"
-    now = describe_command(commands[index]) if index < len(commands) else "for nothing more"
-    lines = [
+    now = describe_command(commands[index]) if index < len(commands) else "nothing more"
+    return NonDeterminismError(
         f"Command {index + 1} after event {execution.applied} ({event.kind}) of execution "
-        f"{execution.run.execution_id} changed on replay:",
-        f"  history recorded {was}",
-        f"  the code now asks {now if now.startswith('for ') else 'for ' + now}",
+        f"{execution.run.execution_id} changed on replay:\n"
+        f"  history recorded {was}\n"
+        f"  the code now asks for {now}\n"
         "The orchestrator, or something it calls, was edited while this execution was running, or it depends on "
-        "something that differs between replays (clock, randomness, environment, order of a set).",
+        "something that differs between replays (clock, randomness, environment, order of a set).\n"
         "Restore the recorded behaviour, or let running executions finish on the old version; the execution keeps "
-        "its events and resumes by itself once the code agrees with its history.",
-    ]
-    return NonDeterminismError("\n".join(lines))
+        "its events and resumes by itself once the code agrees with its history."
+    )

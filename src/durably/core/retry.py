@@ -38,9 +38,7 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if self.initial_interval < timedelta(0):
-            raise DefinitionError(
-                f"RetryPolicy.initial_interval must not be negative, got {self.initial_interval}."
-            )
+            raise DefinitionError(f"RetryPolicy.initial_interval must not be negative, got {self.initial_interval}.")
         if not self.coefficient >= 1:
             raise DefinitionError(f"RetryPolicy.coefficient must be at least 1, got {self.coefficient}.")
         if self.maximum_interval is not None and self.maximum_interval < self.initial_interval:

@@ -14,18 +14,17 @@ from collections.abc import Awaitable
 from typing import Any
 
 _durable_loops: set[type] = set()
-_original: Any = None
+_original: list[Any] = []
 
 
 def unify_wait_for(loop_type: type) -> None:
     """Make `asyncio.wait_for` behave as on Python 3.12 in loops of `loop_type`; elsewhere it stays as it was."""
-    global _original
     if sys.version_info >= (3, 12) or loop_type in _durable_loops:
         return
     _durable_loops.add(loop_type)
-    if _original is None:
+    if not _original:
         function: Any = asyncio.wait_for
-        _original = types.FunctionType(function.__code__, function.__globals__, "wait_for")
+        _original.append(types.FunctionType(function.__code__, function.__globals__, "wait_for"))
         function.__code__ = _dispatching.__code__
 
 
@@ -38,7 +37,7 @@ async def _dispatching(fut: Any, timeout: Any) -> Any:  # noqa: ASYNC109  # the 
 async def wait_for(fut: Awaitable[Any], timeout: float | None) -> Any:  # noqa: ASYNC109
     """`asyncio.wait_for`."""
     if type(asyncio.get_running_loop()) not in _durable_loops:
-        return await _original(fut, timeout)
+        return await _original[0](fut, timeout)
     if timeout is not None and timeout <= 0:
         task = asyncio.ensure_future(fut)
         if task.done():

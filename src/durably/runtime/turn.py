@@ -125,6 +125,9 @@ class TurnTaker:
     def _planned(self, execution_id: str, deliveries: Sequence[Delivery]) -> _Plan:
         live = self._live.take(execution_id)
         try:
+            if live is not None and self._behind(live, deliveries):
+                live.discard()
+                live = None
             if live is None:
                 live = self._load(execution_id)
             if live is None:
@@ -135,6 +138,16 @@ class TurnTaker:
             if live is not None:
                 live.discard()
             return _Plan(broken=True)
+
+    def _behind(self, live: Live, deliveries: Sequence[Delivery]) -> bool:
+        """Whether another process may have taken turns since: only stored history may say that a message is no news."""
+        unknown = False
+        for delivery in deliveries:
+            message = delivery.message
+            if message.run != live.run or (isinstance(message, Wake) and message.turn > live.state.turn):
+                return True
+            unknown = unknown or (isinstance(message, EventMessage) and not live.state.accepts(message.event))
+        return unknown and bool(self._runtime.backend.load_turns(live.run, after=live.state.turn))
 
     def _load(self, execution_id: str) -> Live | None:
         record = self._runtime.backend.read_record(execution_id)
