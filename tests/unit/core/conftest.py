@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ def start() -> Iterator[Start]:
     """Starts a run. At the end each run is replayed at every prefix and closed."""
     runs: list[Run] = []
 
-    def started(*args: object, **options: object) -> Run:
-        run = Run(*args, **options)  # type: ignore[arg-type]  # hands everything on
+    def started(*args: Any, **options: Any) -> Run:
+        run = Run(*args, **options)
         runs.append(run)
         return run
 

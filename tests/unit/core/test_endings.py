@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
 from durably.core.context import Context
-from durably.core.errors import Stall, TurnLimitError, TurnTimeoutError, UndecodableError
+from durably.core.errors import PayloadError, Stall, TurnLimitError, TurnTimeoutError, UndecodableError
 from durably.core.events import ActivityCompleted, ExecutionStarted
+from durably.core.execution import Execution, Program
 from tests.unit.core.conftest import Start
-from tests.unit.core.harness import START_MS, Run, ask
+from tests.unit.core.harness import KEY, START_MS, JsonCodec, JsonShape, Run, ask
 
 
 def test_the_return_of_the_root_closes_what_is_left_and_cancels_its_activities(start: Start) -> None:
@@ -96,9 +98,20 @@ def test_an_error_in_a_plain_callback_fails_the_execution(start: Start) -> None:
         await ask(ctx, "a")
         return "done"
 
-    run = start(leaving)
-    assert run.asked == ["1 a"]
-    assert run.completed(1) == ["raise ValueError: in a callback"]
+    assert start(leaving).asked == ["raise ValueError: in a callback"]
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit, BaseException])
+def test_what_is_no_exception_ends_the_execution_and_nothing_else(start: Start, kind: type[BaseException]) -> None:
+    async def leaving(ctx: Context) -> None:
+        def broken() -> None:
+            raise kind("in a callback")
+
+        asyncio.get_running_loop().call_soon(broken)
+        await ask(ctx, "a")
+
+    (line,) = start(leaving).asked
+    assert line.endswith(f"{kind.__name__}: in a callback")
 
 
 def test_an_error_of_the_root_comes_before_those_of_background_tasks(start: Start) -> None:
@@ -201,7 +214,7 @@ def test_exhausting_memory_stalls_also_inside_a_group() -> None:
 
 def test_a_loop_without_end_stalls() -> None:
     async def endless(ctx: Context) -> None:
-        while True:
+        while True:  # noqa: ASYNC110  # the mistake itself
             await asyncio.sleep(0)
 
     with pytest.raises(TurnLimitError, match="more than 5000 steps"):
@@ -209,14 +222,9 @@ def test_a_loop_without_end_stalls() -> None:
 
 
 def test_a_stall_stays_a_stall_where_user_code_swallows_it(start: Start) -> None:
-    class Undecodable:
-        pass
-
     async def swallowing(ctx: Context) -> str:
-        try:
+        with contextlib.suppress(BaseException):
             await ask(ctx, "a")
-        except BaseException:
-            pass
         return "as if nothing had happened"
 
     run = Run(swallowing)
@@ -245,15 +253,11 @@ def test_a_watchdog_that_strikes_inside_user_code_stalls() -> None:
 
 
 def test_an_input_that_no_longer_decodes_stalls() -> None:
-    from durably.core.errors import PayloadError
-    from durably.core.execution import Execution, Program
-    from tests.unit.core.harness import KEY, JsonCodec, JsonShape
-
     def refuse(ctx: Context, text: str) -> Any:
         raise PayloadError("packet is missing")
 
     execution = Execution(KEY, Program(name="route", start=refuse, result=JsonShape()), JsonCodec())
-    with pytest.raises(UndecodableError, match="recorded input of route does not fit.*packet is missing"):
+    with pytest.raises(UndecodableError, match=r"recorded input of route does not fit.*packet is missing"):
         execution.apply(started_event())
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from durably.core.context import Context
@@ -29,7 +29,7 @@ def test_an_async_generator_may_await_activities(start: Start) -> None:
 
 
 def test_aclose_runs_the_finally_of_a_generator_which_may_ask_for_more(start: Start) -> None:
-    async def pages(ctx: Context) -> AsyncIterator[int]:
+    async def pages(ctx: Context) -> AsyncGenerator[int, None]:
         try:
             yield 1
             yield 2
@@ -37,10 +37,8 @@ def test_aclose_runs_the_finally_of_a_generator_which_may_ask_for_more(start: St
             await ask(ctx, "tidy")
 
     async def reading(ctx: Context) -> int:
-        async with contextlib.aclosing(pages(ctx)) as generator:  # type: ignore[type-var]
-            async for page in generator:
-                break
-        return page
+        async with contextlib.aclosing(pages(ctx)) as generator:
+            return await anext(generator)
 
     run = start(reading)
     assert run.asked == ["1 tidy"]

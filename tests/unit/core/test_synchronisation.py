@@ -105,7 +105,9 @@ def test_a_condition_notifies_in_order(start: Start) -> None:
     ("queue_type", "expected"),
     [(asyncio.Queue, [3, 1, 2]), (asyncio.PriorityQueue, [1, 2, 3]), (asyncio.LifoQueue, [2, 1, 3])],
 )
-def test_queues_hand_out_in_their_order(start: Start, queue_type: type[asyncio.Queue[int]], expected: list[int]) -> None:
+def test_queues_hand_out_in_their_order(
+    start: Start, queue_type: type[asyncio.Queue[int]], expected: list[int]
+) -> None:
     async def queued(ctx: Context) -> list[int]:
         queue = queue_type()
         for number in await ask(ctx, "numbers"):
