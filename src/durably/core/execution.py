@@ -37,7 +37,7 @@ from durably.core.events import (
     InboundEvent,
     TimerFired,
 )
-from durably.core.failures import failure_of
+from durably.core.failures import failure_of, members_of
 from durably.core.keys import RunKey
 from durably.core.loop import OrchestratorLoop, Timer
 from durably.core.options import ActivityOptions
@@ -135,6 +135,8 @@ class Execution:
         loop = self._loop
         loop.now_ms = event.at_ms
         self.applied += 1
+        if self.closed:
+            return []
         self._deliver(event)
         try:
             loop.run_until_idle()
@@ -157,6 +159,7 @@ class Execution:
     def close(self) -> None:
         """Abandon the run: close every task and generator now, refusing whatever their clean-up asks for."""
         self._abandoned = True
+        self.replaying = True  # silences the logger
         self._loop.close_everything()
         self._activities.clear()
         self._timers.clear()
@@ -244,6 +247,7 @@ class Execution:
                 self.seed = event.seed
                 self._start(event.input)
             case ExecutionTerminated():
+                self.close()
                 self.closed = True
             case _:
                 assert_never(event)
@@ -293,10 +297,11 @@ class Execution:
     def _outcome(self, root: asyncio.Task[Any], error: BaseException | None) -> Command:
         if isinstance(error, Stall):
             raise error
-        if isinstance(error, RecursionError | MemoryError):
+        exhausted = None if error is None else _exhaustion(error)
+        if exhausted is not None:
             raise TurnLimitError(
-                f"The orchestrator exhausted {'the stack' if isinstance(error, RecursionError) else 'memory'}: "
-                f"{error}. Correct it; the execution then resumes by itself."
+                f"The orchestrator exhausted {'the stack' if isinstance(exhausted, RecursionError) else 'memory'}: "
+                f"{exhausted}. Correct it; the execution then resumes by itself."
             ) from error
         if error is not None:
             return FailExecution(failure_of(error))
@@ -304,3 +309,10 @@ class Execution:
             return CompleteExecution(self.program.result.encode(root.result()), self.program.result.same)
         except PayloadError as refused:
             return FailExecution(failure_of(refused))
+
+
+def _exhaustion(error: BaseException) -> RecursionError | MemoryError | None:
+    """The error, or the one inside a group, that says that the process rather than the program failed."""
+    if isinstance(error, RecursionError | MemoryError):
+        return error
+    return next((found for found in map(_exhaustion, members_of(error)) if found is not None), None)

@@ -68,8 +68,7 @@ def failure_of(error: BaseException, *, _depth: int = 0) -> Failure:
             source = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
             if source is not None and source is not error:
                 cause = failure_of(source, _depth=_depth + 1)
-        raised: tuple[BaseException, ...] = getattr(error, "exceptions", ()) if _is_group(error) else ()
-        members = tuple(failure_of(member, _depth=_depth + 1) for member in raised)
+        members = tuple(failure_of(member, _depth=_depth + 1) for member in members_of(error))
     cls = type(error)
     bases = tuple(name for name in map(qualified_name, cls.__mro__[1:]) if name not in _HIDDEN_BASES)
     retry_after = getattr(error, "retry_after_ms", None)
@@ -85,8 +84,9 @@ def failure_of(error: BaseException, *, _depth: int = 0) -> Failure:
     )
 
 
-def _is_group(error: BaseException) -> bool:
-    return isinstance(error, BaseExceptionGroup)
+def members_of(error: BaseException) -> tuple[BaseException, ...]:
+    """The members of an exception group; of anything else, none."""
+    return error.exceptions if isinstance(error, BaseExceptionGroup) else ()  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
 
 
 def _message(error: BaseException) -> str:

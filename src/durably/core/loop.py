@@ -7,7 +7,6 @@ commands, asked for through `LoopOwner`; whatever would reach for threads, socke
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import sys
 from asyncio import events as asyncio_events
@@ -16,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Protocol
 
+from durably.core.closing import close_coroutine, close_generator, is_alive
 from durably.core.errors import Stall, TurnLimitError
 from durably.core.refusals import ENSURE_FUTURE, refuse_as_completed, refuse_the_rest
 from durably.core.sites import frame_at
@@ -140,7 +140,7 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         now_ms: stamp of the event being applied.
         tasks: those that may be unfinished, by number.
         failed_tasks: finished ones whose error nobody has looked at yet.
-        error: what escaped from a callback that no task stands for, or a `SystemExit`: it ends the execution.
+        error: what escaped from a plain callback, or a `SystemExit`: it ends the execution at once.
     """
 
     def __init__(self, owner: LoopOwner, *, max_steps: int) -> None:
@@ -151,7 +151,7 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         self.failed_tasks: list[OrchestratorTask] = []
         self.error: BaseException | None = None
         self._ready: deque[Callback] = deque()
-        self._generators: list[AsyncGenerator[Any, Any]] = []
+        self._generators: list[tuple[contextvars.Context, AsyncGenerator[Any, Any]]] = []
         self._created = 0
         self._max_steps = max_steps
         self.draining = False
@@ -284,7 +284,9 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
                 if not handle.dropped:
                     try:
                         handle.context.run(handle.callback, *handle.args)
-                    except (Exception, SystemExit) as error:
+                    except (Stall, KeyboardInterrupt):
+                        raise
+                    except BaseException as error:
                         self.error = error
                         ready.clear()
 
@@ -294,17 +296,20 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         Left to the garbage collector, their `finally` blocks would run inside whatever execution happens to be
         draining then. Here they run now; the owner must refuse every command meanwhile.
         """
+        interrupt: KeyboardInterrupt | None = None
         with self._running:
             for task in reversed(list(self.tasks.values())):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-                _close_coroutine(task.own_context, task.get_coro())
-            for generator in reversed(self._generators):
-                _close_generator(generator)
+                interrupt = close_coroutine(task.own_context, task.get_coro()) or interrupt
+            while self._generators:
+                context, generator = self._generators.pop()
+                interrupt = close_generator(context, generator) or interrupt
         for task in self.failed_tasks:
             task._log_traceback = False
         self.tasks.clear()
-        self._generators.clear()
         self._ready.clear()
+        if interrupt is not None:
+            raise interrupt
 
     def prune(self) -> None:
         """Let go of finished tasks; remember those whose error nobody has looked at."""
@@ -325,8 +330,8 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
 
     def keep_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         if len(self._generators) >= 64:
-            self._generators = [kept for kept in self._generators if getattr(kept, "ag_frame", None) is not None]
-        self._generators.append(generator)
+            self._generators = [kept for kept in self._generators if is_alive(kept[1])]
+        self._generators.append((contextvars.copy_context(), generator))
 
 
 class _Running:
@@ -353,22 +358,3 @@ class _Running:
         sys.set_asyncgen_hooks(*self._hooks)
         if self._task is not None and _swap_current_task is not None:
             _swap_current_task(self._outer, self._task)
-
-
-def _close_coroutine(context: contextvars.Context, coroutine: Any) -> None:
-    with contextlib.suppress(Exception, GeneratorExit, asyncio.CancelledError, Stall):
-        context.run(coroutine.close)
-    if coroutine.cr_frame is not None:
-        _make_immortal(coroutine)
-
-
-def _make_immortal(coroutine: Any) -> None:
-    """Leak a coroutine that swallowed its end: collected later, or at exit, it could spin for ever."""
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
-
-
-def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
-    with contextlib.suppress(Exception, GeneratorExit, asyncio.CancelledError, Stall):
-        generator.aclose().send(None)

@@ -1,0 +1,54 @@
+"""Closing abandoned coroutines and asynchronous generators at once, whatever their clean-up does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextvars import Context
+from functools import partial
+from itertools import chain, repeat
+from typing import Any
+
+_PATIENCE = 100
+
+
+def close_coroutine(context: Context, coroutine: Any) -> KeyboardInterrupt | None:
+    """Close a task's coroutine, in its context. An interrupt is handed back, so that the others are closed too."""
+    return _close(context, coroutine, coroutine.close)
+
+
+def close_generator(context: Context, generator: AsyncGenerator[Any, Any]) -> KeyboardInterrupt | None:
+    """Close an asynchronous generator that nobody iterates any more, in the context it was iterated in."""
+    closing: Any = generator.aclose()
+    steps = chain((partial(closing.send, None),), repeat(partial(closing.throw, GeneratorExit)))
+
+    def close() -> None:
+        next(steps)()
+
+    return _close(context, generator, close)
+
+
+def is_alive(closable: Any) -> bool:
+    """Whether a coroutine or an asynchronous generator has not ended."""
+    return (closable.ag_frame if hasattr(closable, "ag_frame") else closable.cr_frame) is not None
+
+
+def _close(context: Context, closable: Any, close: Callable[[], None]) -> KeyboardInterrupt | None:
+    interrupt: KeyboardInterrupt | None = None
+    for _ in range(_PATIENCE):  # each `await` in clean-up takes one more: TaskGroup has such an `await`
+        try:
+            context.run(close)
+        except KeyboardInterrupt as error:
+            interrupt = error
+        except BaseException:  # the run is given up: nobody is left to be told
+            pass
+        if not is_alive(closable):
+            return interrupt
+    _make_immortal(closable)
+    return interrupt
+
+
+def _make_immortal(closable: object) -> None:
+    """Leak what swallowed its end: collected later, or at exit, it could spin for ever."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(closable))
