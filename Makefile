@@ -54,7 +54,7 @@ bench: .venv/.project ## Measure: one JSON object a line (needs the core lock)
 	@$(PY) -m benchmarks $(ARGS)
 
 lock: .venv-lock/.done ## Bring requirements/*.txt up to date (needs Python 3.11 itself and the package index)
-	@for lock in core dev lock; do \
+	@for lock in core aws dev lock; do \
 		echo "Locking requirements/$$lock.txt" >&2; \
 		$(COMPILE) --output-file requirements/$$lock.txt requirements/$$lock.in || exit 1; \
 	done

@@ -16,7 +16,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ["core.txt", "dev.txt", "lock.txt"]
+LOCKS = ["core.txt", "aws.txt", "dev.txt", "lock.txt"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 SYSTEMS = [("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64")]
@@ -77,7 +77,7 @@ def test_every_pin_has_its_hashes(lock: str) -> None:
     assert not [block.splitlines()[0] for block in blocks if "--hash=sha256:" not in block]
 
 
-@pytest.mark.parametrize("lock", ["core.txt", "dev.txt"])
+@pytest.mark.parametrize("lock", ["core.txt", "aws.txt", "dev.txt"])
 def test_a_lock_is_complete_on_every_supported_python_and_system(lock: str) -> None:
     missing: set[str] = set()
     for environment in environments():
@@ -95,8 +95,9 @@ def test_a_lock_is_complete_on_every_supported_python_and_system(lock: str) -> N
     assert not missing
 
 
-def test_the_dev_lock_extends_the_core_lock() -> None:
-    assert pins("core.txt").items() <= pins("dev.txt").items()
+@pytest.mark.parametrize("lock", ["core.txt", "aws.txt"])
+def test_the_dev_lock_extends_what_is_deployed(lock: str) -> None:
+    assert pins(lock).items() <= pins("dev.txt").items()
 
 
 def test_the_core_lock_holds_what_the_project_needs_to_build_and_run() -> None:
