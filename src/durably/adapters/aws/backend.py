@@ -1,15 +1,27 @@
 """`AwsBackend`: the contract of `durably.ports.backend` on DynamoDB, SQS, S3 and EventBridge Scheduler.
 
-Where SQLite has one transaction, this has an order: what is stored first makes the redelivery of the message,
-which is deleted last, repeat all that lies between.
+Where SQLite has one transaction, this has an order: what is stored first makes the redelivery of the message, which is
+acknowledged last, repeat all that lies between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
+from durably.adapters.aws import keys
+from durably.adapters.aws.bodies import Bodies
 from durably.adapters.aws.clients import Clients
+from durably.adapters.aws.envelopes import Envelope, open_envelope
+from durably.adapters.aws.listing import list_page
+from durably.adapters.aws.parallel import spread
+from durably.adapters.aws.queues import Queues, check_size
 from durably.adapters.aws.settings import AwsSettings
+from durably.adapters.aws.table import Table
+from durably.adapters.rules import cancelled
+from durably.core.errors import ContendedError, StorageError
+from durably.core.events import ExecutionStarted
 from durably.core.history import Turn
 from durably.core.keys import ActivityKey, RunKey
 from durably.ports.backend import (
@@ -22,22 +34,246 @@ from durably.ports.backend import (
     TurnCommit,
 )
 from durably.ports.clock import Clock
-from durably.ports.messages import Delivery, Outgoing
+from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, Outgoing, Wake
 from durably.ports.records import ActivityItem, Record, Status
+
+T = TypeVar("T")
+
+_FAR_MS = 900_000  # what is due later than this waits in the scheduler
+_MAX_CONFLICTS = 20
+_logger = logging.getLogger("durably.aws")
 
 
 class AwsBackend:
-    """Storage with queues on AWS. Implements `Backend`; `keep` keeps nothing.
+    """Storage with queues on AWS. Implements `Backend`; `keep` keeps nothing, a listing has no results and failures.
 
-    Messages are delivered to Lambda functions, whose answer deletes them. So `acknowledge` only remembers:
+    Messages are delivered to Lambda functions, whose answer deletes them. So `acknowledge` only remembers.
 
     Attributes:
-        acknowledged: receipts (SQS message ids) of this invocation's records that are dealt with. The handler clears it,
-            and reports every other record as failed.
+        acknowledged: receipts (SQS message ids) that are dealt with. A handler clears it when it begins, and
+            reports every record that is not in it as failed.
     """
 
     def __init__(self, settings: AwsSettings, *, clients: Clients, clock: Clock) -> None:
-        self._settings = settings
-        self._clients = clients
-        self._clock = clock
         self.acknowledged: set[str] = set()
+        self._settings = settings
+        self._clock = clock
+        self._bodies = Bodies(settings, clients)
+        self._table = Table(settings, clients, self._bodies)
+        self._queues = Queues(settings, clients, self._bodies, clock)
+
+    # --- Backend -------------------------------------------------------------------------------------------
+
+    def create(self, creation: Creation, *, keep: bool = False) -> CreateOutcome:
+        """Store turn 1, then the record, then wake. The record is the acceptance: without it turn 1 is nobody's.
+
+        Raises:
+            PayloadError: the input is too large.
+            StorageError: nothing was accepted, or nobody knows; the same start may be repeated.
+        """
+        del keep
+        record = creation.record
+        for event in creation.turn.inbound:
+            if isinstance(event, ExecutionStarted):
+                check_size(len(event.input.encode()))
+        if not self._table.put_turn(record.key, creation.turn):
+            raise StorageError(f"{record.key} has another turn 1 already; start again, under a new gen.")
+        found = self._table.put_record(record, replace_closed=creation.replace_closed)
+        if found is None or found.gen == record.gen:
+            self._wake(creation.wake)
+            return CreateOutcome(True, found or record)
+        self._table.delete_turn(record.key, creation.turn.number)
+        if found.request_id == record.request_id and found.turn == 0 and not found.closed:
+            self._wake(Outgoing(Wake(run=found.key, turn=1)))  # whoever started it may have died before it could
+        return CreateOutcome(False, found)
+
+    def read_record(self, execution_id: str) -> Record | None:
+        """The living record, or None."""
+        return self._table.read_record(execution_id)
+
+    def load_turns(self, run: RunKey, *, after: int = 0) -> list[Turn]:
+        """The run's turns with number > `after`, in order, gapless."""
+        return self._table.load_turns(run, after)
+
+    def commit(self, commits: Sequence[TurnCommit], *, keep: bool = False) -> list[CommitOutcome]:
+        """Put each turn; then, for those stored: cancel items, send, change records, acknowledge.
+
+        Raises:
+            StorageError: for one of them something failed. The others are complete, and acknowledged.
+        """
+        del keep
+        errors: dict[int, StorageError] = {}
+        everything = range(len(commits))
+
+        def put(index: int) -> bool:
+            return self._table.put_turn(commits[index].run, commits[index].turn)
+
+        def cancel(index: int) -> None:
+            for key in commits[index].cancel:
+                self._cancel(key)
+
+        def change(index: int) -> None:
+            wanted = commits[index].change
+            if wanted is not None:
+                self._table.change_record(commits[index].run, wanted)
+
+        stored = self._each(put, everything, errors)
+        winners = [index for index in everything if stored.get(index)]
+        self._each(cancel, [index for index in winners if commits[index].cancel], errors)
+        self._send_for({index: commits[index].send for index in winners if index not in errors}, errors)
+        self._each(change, [index for index in winners if commits[index].change and index not in errors], errors)
+        for index in winners:
+            if index not in errors:
+                self.acknowledge(commits[index].acknowledge)
+        if errors:
+            raise next(iter(errors.values()))
+        return [CommitOutcome("stored" if stored[index] else "conflict") for index in everything]
+
+    def read_item(self, key: ActivityKey) -> ActivityItem | None:
+        """The activity's item, or None."""
+        return self._table.read_item(key)
+
+    def read_items(self, run: RunKey) -> list[ActivityItem]:
+        """All items of a run, by seq."""
+        return self._table.read_items(run)
+
+    def settle(self, settlement: Settlement) -> SettleOutcome:
+        """Send the guard, write the item, send, acknowledge; or, where the item's version differs, only the guard."""
+        item = settlement.item
+        if item is not None:
+            if settlement.guard is not None:
+                self._send((settlement.guard,))
+            written, found = self._table.put_item(item)
+            if not written:
+                return SettleOutcome(False, found)
+        self._send([each for each in settlement.send if item is None or each != settlement.guard])
+        if item is not None and item.state == "completed":
+            self._forget_deadline(item)
+        self.acknowledge(settlement.acknowledge)
+        return SettleOutcome(True)
+
+    def send(self, messages: Sequence[Outgoing], *, keep: bool = False) -> tuple[Delivery, ...]:
+        """Put messages on their queues. A standard queue does not notice copies; their receivers do."""
+        del keep
+        self._send(messages)
+        return ()
+
+    def acknowledge(self, receipts: Sequence[str]) -> None:
+        """Remember messages as dealt with."""
+        self.acknowledged.update(receipts)
+
+    def list_records(
+        self,
+        *,
+        status: Status | None = None,
+        orchestrator: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Records, newest start first, from an index that lags a little."""
+        return list_page(
+            self._table,
+            status=status,
+            orchestrator=orchestrator,
+            limit=limit,
+            cursor=cursor,
+            parallel=self._settings.parallel,
+        )
+
+    # --- what handlers need besides ------------------------------------------------------------------------
+
+    def open_envelope(self, body: str) -> Envelope:
+        """The message in an SQS body, fetched from S3 where it travels by reference.
+
+        Raises:
+            WireError: a newer worker wrote it.
+            StorageError: it is none of ours, or lost.
+        """
+        return open_envelope(body, self._bodies)
+
+    def send_again(self, messages: Sequence[Outgoing], *, again: str) -> None:
+        """Send messages that were lost once, under deduplication ids that `again` makes new."""
+        self._send(messages, again=again)
+
+    def started(self, shard: int, *, after_ms: int, before_ms: int) -> Iterator[Record]:
+        """Running executions of a shard of the status index that were started in between, the oldest first."""
+        return self._table.index(
+            keys.status_partition("running", shard),
+            after=keys.status_sort(after_ms, ""),
+            before=keys.status_sort(before_ms, ""),
+            newest=False,
+        )
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _each(
+        self, function: Callable[[int], T], indexes: Sequence[int], errors: dict[int, StorageError]
+    ) -> dict[int, T]:
+        """`function` of each index, several at once; failures go to `errors`."""
+
+        def tried(index: int) -> T | StorageError:
+            try:
+                return function(index)
+            except StorageError as error:
+                return error
+
+        done: dict[int, T] = {}
+        for index, result in zip(indexes, spread(tried, indexes, parallel=self._settings.parallel), strict=True):
+            if isinstance(result, StorageError):
+                errors[index] = result
+            else:
+                done[index] = result
+        return done
+
+    def _send_for(self, sends: dict[int, tuple[Outgoing, ...]], errors: dict[int, StorageError]) -> None:
+        """Send what several commits cause, together."""
+        owners = [index for index, messages in sends.items() for _ in messages]
+        unsent = self._queues.send([message for messages in sends.values() for message in messages])
+        for position, error in unsent.items():
+            errors.setdefault(owners[position], error)
+
+    def _send(self, messages: Iterable[Outgoing], *, again: str = "") -> None:
+        unsent = self._queues.send(list(messages), again=again)
+        if unsent:
+            raise next(iter(unsent.values()))
+
+    def _wake(self, wake: Outgoing) -> None:
+        """Wake an accepted execution. It is accepted whether or not this succeeds: the sweeper wakes it then."""
+        try:
+            self._send((wake,))
+        except StorageError as error:
+            _logger.warning("the wake %s waits for the sweeper: %s", wake.message.id, error)
+
+    def _cancel(self, key: ActivityKey) -> None:
+        """Make an item cancelled. Most activities have none, so first try to write it without reading."""
+        found: ActivityItem | None = None
+        for _ in range(_MAX_CONFLICTS):
+            item = cancelled(found, key)
+            if item is None:
+                return
+            written, seen = self._table.put_item(item)
+            if written:
+                self._forget_messages(found)
+                return
+            found = seen
+        raise StorageError(
+            str(ContendedError(f"the item of activity {key.seq} of {key.run.execution_id} kept changing"))
+        )
+
+    def _forget_messages(self, item: ActivityItem | None) -> None:
+        """Delete the schedules that a cancelled activity may have."""
+        if item is None:
+            return
+        if item.state == "retrying":
+            task = ActivityTask(
+                key=item.key, name="", input="", scheduled_at_ms=0, queued_at_ms=0, attempt=item.attempt
+            )
+            self._queues.cancel(task.id)
+        self._forget_deadline(item)
+
+    def _forget_deadline(self, item: ActivityItem) -> None:
+        if item.deadline_ms is not None and item.deadline_ms > self._clock.now_ms() + _FAR_MS:
+            task = ActivityTask(
+                key=item.key, name="", input="", scheduled_at_ms=0, queued_at_ms=0, attempt=item.attempt
+            )
+            self._queues.cancel(CallbackDeadline(task=task).id)

@@ -21,6 +21,7 @@ STATUS_SHARDS = 32
 STATUSES: tuple[Status, ...] = ("running", "stalled", "completed", "failed", "terminated")
 
 RECORD = "#record"
+SWEEPER = ("#sweeper", "#progress")  # partition and sort key; no execution id begins with a `#`
 _MAX_GROUP = 128  # characters of a MessageGroupId
 _STAMP_DIGITS = 19
 _TURN = re.compile(r"r#\d{6,}#t#(\d{8,})")
@@ -98,6 +99,11 @@ def body_key(gen: str, digest: str) -> str:
 def bodies_prefix(gen: str) -> str:
     """What the keys of a life's objects begin with."""
     return f"bodies/{gen}/"
+
+
+def dead_letter_key(queue: str, message_id: str) -> str:
+    """Key of the object that holds a dead letter which is no message of ours."""
+    return f"dead-letters/{queue}/{message_id}.json"
 
 
 def message_group(message: Message) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Self, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, cast
 
 from durably.core.errors import ConfigurationError
 
@@ -81,7 +81,8 @@ class AwsSettings:
             )
         texts = {name: found.get(variable, "") for name, variable in _VARIABLES.items() if name != "activity_queues"}
         texts["callback_url"] = texts["callback_url"].rstrip("/")
-        return cls(**texts, activity_queues=_by_activity(found.get(_VARIABLES["activity_queues"]) or "{}"))
+        settings = cls(activity_queues=_by_activity(found.get(_VARIABLES["activity_queues"]) or "{}"))
+        return replace(settings, **cast("dict[str, Any]", texts))
 
 
 def _by_activity(text: str) -> dict[str, str]:
