@@ -158,6 +158,29 @@ def attempt_timed_out(runtime: Runtime, attempt: Attempt) -> Answer | None:
     return attempt_raised(runtime, attempt, error)
 
 
+def attempt_lost(runtime: Runtime, delivery: Delivery) -> Answer | None:
+    """No delivery of the task ever reported: its policy decides whether there is another attempt.
+
+    Raises:
+        ContendedError: its item changed meanwhile; the delivery is to be handled again.
+        StorageError: the store refused.
+    """
+    task = delivery.message
+    assert isinstance(task, ActivityTask)
+    if not _wanted(runtime, task):
+        runtime.backend.acknowledge([delivery.receipt])
+        return None
+    item = runtime.backend.read_item(task.key)
+    if item is not None and not _current(item, task):
+        _overtaken(runtime, task, item, delivery.receipt)
+        return None
+    error = AttemptLostError(
+        f"attempt {task.attempt} of {task.name} was delivered again and again and never reported; its process "
+        "probably died each time. Look for what ends it (memory, time, os._exit) in its log."
+    )
+    return _fail(runtime, task, delivery.receipt, item, error)
+
+
 def retry_or_fail(
     runtime: Runtime, task: ActivityTask, failure: Failure, item: ActivityItem | None
 ) -> tuple[ActivityItem | None, Outgoing | EventMessage]:
