@@ -1,0 +1,3 @@
+from durably.aws import sweeper_handler
+
+handler = sweeper_handler()

@@ -1,0 +1,3 @@
+from durably.aws import timers_handler
+
+handler = timers_handler()

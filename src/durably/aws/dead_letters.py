@@ -1,0 +1,135 @@
+"""The function that serves all dead-letter queues. Whatever was received in vain comes back: a message as itself, an
+activity task through the retry fence as a lost attempt. So no execution waits for a message that nobody will send (P5).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+from durably.adapters.aws import keys
+from durably.adapters.aws.faults import aws_errors, storage_error
+from durably.api.registry import Registry
+from durably.aws.batch import Batch, Response, known_queue
+from durably.aws.local import is_local
+from durably.aws.surroundings import Surroundings, prepare_in_lambda
+from durably.codec.wire import WireError
+from durably.core.errors import StorageError
+from durably.ports.messages import ActivityTask, Delivery, Outgoing
+from durably.runtime.attempt import attempt_lost, settle_answer
+from durably.runtime.runtime import Runtime
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+    from mypy_boto3_sqs.type_defs import SendMessageRequestTypeDef
+
+_logger = logging.getLogger("durably.dead_letters")
+_COMEBACKS = "durably-comebacks"
+_UNREAD_COMEBACKS = 2
+
+
+def dead_letters_handler(*, surroundings: Surroundings | None = None) -> DeadLettersHandler:
+    """The handler of the function that serves the dead-letter queues.
+
+    Args:
+        surroundings: instead of those that the environment describes.
+    """
+    return DeadLettersHandler(surroundings)
+
+
+class DeadLettersHandler:
+    """Sends each dead letter back, unread at first: what killed its consumers may do so here, too.
+
+    Bodies that are no message of ours are put aside in the bucket under `dead-letters/`, for a person to look at.
+    """
+
+    def __init__(self, surroundings: Surroundings | None) -> None:
+        self._given = surroundings
+        prepare_in_lambda(lambda: self._runtime)
+
+    def __call__(self, event: Mapping[str, Any], context: LambdaContext) -> Response:
+        """Handle an invocation; the answer names the messages that are not dealt with."""
+        return Batch(event, self._surroundings).process_records(self._handle, context)
+
+    @cached_property
+    def _surroundings(self) -> Surroundings:
+        return self._given or Surroundings.from_environment()
+
+    @cached_property
+    def _runtime(self) -> Runtime:
+        return self._surroundings.runtime(Registry(codec=self._surroundings.codec))
+
+    def _handle(self, record: SQSRecord) -> None:
+        settings = self._surroundings.settings
+        queue = known_queue(settings, record.attributes.dead_letter_queue_source_arn)
+        unread = queue in (settings.events_queue, settings.delay_queue) and _comebacks(record) < _UNREAD_COMEBACKS
+        if queue is not None and unread:
+            self._send_back(record, queue)
+            return
+        try:
+            envelope = self._surroundings.backend.open_envelope(record.body)
+        except WireError:
+            if queue is None:
+                raise
+            self._send_back(record, queue)  # until a worker of the newer version gets it
+            return
+        except StorageError as error:
+            if isinstance(error.__cause__, aws_errors()):
+                raise
+            self._put_aside(record, error)
+            return
+        message = envelope.message
+        if isinstance(message, ActivityTask) and not is_local(message):
+            self._lose_attempt(Delivery(message, record.message_id))
+        elif queue is not None:
+            self._send_back(record, queue)
+        else:
+            backend = self._surroundings.backend
+            backend.send_again([Outgoing(message, envelope.due_ms)], again=record.message_id)
+            backend.acknowledge([record.message_id])
+
+    def _lose_attempt(self, delivery: Delivery) -> None:
+        answer = attempt_lost(self._runtime, delivery)
+        if answer is not None:
+            settle_answer(self._runtime, answer)
+
+    def _send_back(self, record: SQSRecord, queue: str) -> None:
+        """Send the body as it is to the queue it came from, under a deduplication id that the queue has not seen."""
+        comebacks = _comebacks(record) + 1
+        request: SendMessageRequestTypeDef = {
+            "QueueUrl": queue,
+            "MessageBody": record.body,
+            "MessageAttributes": {_COMEBACKS: {"DataType": "Number", "StringValue": str(comebacks)}},
+        }
+        if queue.endswith(".fifo"):
+            request["MessageGroupId"] = record.attributes.message_group_id or record.message_id
+            request["MessageDeduplicationId"] = f"{record.message_id}.{comebacks}"
+        try:
+            self._surroundings.clients.sqs.send_message(**request)
+        except aws_errors() as error:
+            raise storage_error(f"send a dead letter back to {queue}", error) from error
+        _logger.warning("the dead letter %s goes back to %s (%d)", record.message_id, queue, comebacks)
+        self._surroundings.backend.acknowledge([record.message_id])
+
+    def _put_aside(self, record: SQSRecord, reason: StorageError) -> None:
+        key = keys.dead_letter_key(record.event_source_arn.rpartition(":")[2], record.message_id)
+        body = json.dumps({"reason": str(reason), "record": record.raw_event}, ensure_ascii=False)
+        try:
+            self._surroundings.clients.s3.put_object(
+                Bucket=self._surroundings.settings.bucket, Key=key, Body=body.encode(), ContentType="application/json"
+            )
+        except aws_errors() as error:
+            raise storage_error(f"put a dead letter aside as {key}", error) from error
+        _logger.error("the dead letter %s is no message of ours and lies under %s: %s", record.message_id, key, reason)
+        self._surroundings.backend.acknowledge([record.message_id])
+
+
+def _comebacks(record: SQSRecord) -> int:
+    attribute = record.message_attributes[_COMEBACKS]
+    text = None if attribute is None else attribute.string_value
+    return int(text) if text is not None and text.isdecimal() else 0

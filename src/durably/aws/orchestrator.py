@@ -1,0 +1,159 @@
+"""The function that takes turns: everything for an execution arrives here, through the FIFO queue of events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from durably.api.activity import Activity
+from durably.api.orchestrator import Orchestrator
+from durably.api.registry import Registry
+from durably.aws.attempts import run_task
+from durably.aws.batch import Batch, Response, seconds_left
+from durably.aws.limits import TimeLimit
+from durably.aws.local import LocalTasks, is_local
+from durably.aws.logs import log_keys
+from durably.aws.surroundings import Surroundings, prepare_in_lambda
+from durably.core.errors import ContendedError, StorageError, TurnTimeoutError
+from durably.ports.messages import ActivityTask, Delivery, EventMessage, Wake
+from durably.runtime.runtime import Runtime
+from durably.runtime.turn import TurnTaker
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+_logger = logging.getLogger("durably.orchestrator_handler")
+_RESERVE_S = 1.5
+
+
+def orchestrator_handler(
+    *orchestrators: Orchestrator[..., Any],
+    local: Sequence[Activity[..., Any]] = (),
+    turn_seconds: float = 5.0,
+    surroundings: Surroundings | None = None,
+) -> OrchestratorHandler:
+    """The handler of the function that takes turns.
+
+    Args:
+        orchestrators: declared with `@orchestrator`.
+        local: activities declared with `local=True`, which run beside the turn that schedules them.
+        turn_seconds: wall-clock budget of one turn; never more than half of the time that the invocation has left.
+        surroundings: instead of those that the environment describes.
+    """
+    return OrchestratorHandler(orchestrators, local, turn_seconds, surroundings)
+
+
+class OrchestratorHandler:
+    """Takes one turn for each execution that a batch of events belongs to.
+
+    An execution whose turn cannot be taken gets its messages back after a pause; the others go on. Executions stay live
+    between invocations, so that a warm turn reads nothing.
+    """
+
+    def __init__(
+        self,
+        orchestrators: Sequence[Orchestrator[..., Any]],
+        local: Sequence[Activity[..., Any]],
+        turn_seconds: float,
+        surroundings: Surroundings | None,
+    ) -> None:
+        self.orchestrators = tuple(orchestrators)
+        self.activities = tuple(local)
+        self._turn_seconds = turn_seconds
+        self._given = surroundings
+        self._context: LambdaContext | None = None
+        prepare_in_lambda(lambda: self._turns)
+
+    def __call__(self, event: Mapping[str, Any], context: LambdaContext) -> Response:
+        """Handle an invocation; the answer names the messages that are not dealt with."""
+        self._context = context
+        batch = Batch(event, self._surroundings)
+        groups: dict[str, list[Delivery]] = {}
+        for delivery in batch.deliveries():
+            if isinstance(delivery.message, EventMessage | Wake) or is_local(delivery.message):
+                groups.setdefault(delivery.message.run.execution_id, []).append(delivery)
+            else:
+                batch.redirect(delivery)
+        # a process that dies at every try must not take those down that come after it
+        for execution_id in sorted(groups, key=lambda id_: max(d.receives for d in groups[id_])):
+            with log_keys(execution_id=execution_id):
+                self._handle(execution_id, groups[execution_id], batch)
+        return batch.response()
+
+    # --- what lives as long as the process ----------------------------------------------------------------------
+
+    @cached_property
+    def _surroundings(self) -> Surroundings:
+        return self._given or Surroundings.from_environment()
+
+    @cached_property
+    def _local(self) -> LocalTasks:
+        return LocalTasks(self._surroundings.backend, self._surroundings.clock)
+
+    @cached_property
+    def _runtime(self) -> Runtime:
+        registry = Registry(self.orchestrators, self.activities, codec=self._surroundings.codec)
+        return self._surroundings.runtime(registry, backend=self._local, budget=self._budget)
+
+    @cached_property
+    def _turns(self) -> TurnTaker:
+        return TurnTaker(self._runtime)
+
+    # --- one execution --------------------------------------------------------------------------------------------
+
+    def _handle(self, execution_id: str, deliveries: list[Delivery], batch: Batch) -> None:
+        """Take its turn, run the local activities that it schedules, take the turn of their results."""
+        if self._seconds_left() <= _RESERVE_S:
+            batch.fail(deliveries, pause_s=0)
+            return
+        self._local.clear()
+        try:
+            tasks = [delivery for delivery in deliveries if isinstance(delivery.message, ActivityTask)]
+            handled = self._take(execution_id, [delivery for delivery in deliveries if delivery not in tasks])
+            handled = handled and self._run_local(execution_id, tasks, batch)
+        except (StorageError, ContendedError) as error:
+            _logger.warning("could not handle %s: %s; its messages return", execution_id, error)
+            handled = False
+        except Exception:
+            _logger.exception("could not handle %s; its messages return", execution_id)
+            handled = False
+        if not handled:
+            batch.fail(deliveries)
+
+    def _take(self, execution_id: str, deliveries: Sequence[Delivery]) -> bool:
+        return not deliveries or not self._turns.take({execution_id: deliveries}).returned
+
+    def _run_local(self, execution_id: str, received: list[Delivery], batch: Batch) -> bool:
+        """Run local activities, round by round, as long as turns schedule more.
+
+        Those for which no time is left go through the queue, or stay on it.
+        """
+        waiting = [*received, *self._local.take()]
+        while waiting:
+            answers: list[Delivery] = []
+            late: list[Delivery] = []
+            for delivery in waiting:
+                seconds = self._seconds_left() - _RESERVE_S
+                if seconds <= 0:
+                    late.append(delivery)
+                    continue
+                answer = run_task(self._runtime, delivery, seconds=seconds)
+                if answer is not None:
+                    answers.append(Delivery(answer.event, answer.receipt))
+            if not self._take(execution_id, answers):
+                return False
+            waiting = self._local.take()
+            if late:
+                batch.fail([delivery for delivery in late if delivery.receipt], pause_s=0)
+                self._local.hand_over([*late, *waiting])
+                return True
+        return True
+
+    def _seconds_left(self) -> float:
+        assert self._context is not None
+        return seconds_left(self._context)
+
+    def _budget(self) -> TimeLimit:
+        return TimeLimit(min(self._turn_seconds, self._seconds_left() / 2), TurnTimeoutError)

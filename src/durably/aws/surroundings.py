@@ -1,0 +1,85 @@
+"""What every function of a deployment is made of: the adapters, chosen here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from durably.adapters.aws import AwsBackend, AwsSettings, Clients
+from durably.adapters.system import SystemClock, SystemEntropy
+from durably.api.registry import Registry
+from durably.aws.logs import IN_LAMBDA, configured
+from durably.codec.payloads import PydanticCodec
+from durably.ports.backend import Backend
+from durably.ports.clock import Clock, Entropy
+from durably.ports.tokens import TokenSigner
+from durably.runtime.runtime import Budget, Limits, Runtime, unlimited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """The adapters of one process, made once.
+
+    Attributes:
+        settings: names of the deployment's resources.
+        limits: numbers that keep one execution from hurting others.
+    """
+
+    settings: AwsSettings
+    clients: Clients
+    backend: AwsBackend
+    clock: Clock
+    entropy: Entropy
+    signer: TokenSigner
+    codec: PydanticCodec = field(default_factory=PydanticCodec)
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def from_environment(cls) -> Surroundings:
+        """Those that the variables `DURABLY_*` describe.
+
+        Raises:
+            ConfigurationError: one is missing.
+        """
+        settings = AwsSettings.from_environment()
+        clients, clock = Clients(), SystemClock()
+        backend = AwsBackend(settings, clients=clients, clock=clock)
+        return cls(
+            settings=settings,
+            clients=clients,
+            backend=backend,
+            clock=clock,
+            entropy=SystemEntropy(),
+            signer=backend.signer(),
+        )
+
+    def runtime(
+        self,
+        registry: Registry,
+        *,
+        backend: Backend | None = None,
+        budget: Callable[[], AbstractContextManager[Budget]] = unlimited,
+    ) -> Runtime:
+        """What the use cases are given; `backend` instead of the one here."""
+        return Runtime(
+            backend=backend or self.backend,
+            registry=registry,
+            clock=self.clock,
+            entropy=self.entropy,
+            signer=self.signer,
+            callback_url=self.settings.callback_url,
+            limits=self.limits,
+            budget=budget,
+        )
+
+
+def prepare_in_lambda(prepare: Callable[[], object]) -> None:
+    """In a Lambda function, prepare while it is being initialised, when it has a whole processor.
+
+    Elsewhere (a test, a linter, `durably template`) a function's file can be imported without any environment.
+    """
+    if IN_LAMBDA in os.environ:
+        configured()
+        prepare()

@@ -1,0 +1,81 @@
+"""Executions and histories as the management API shows them: plain JSON with stable keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from durably.client import Description
+from durably.core.context import instant
+from durably.core.history import HistoryEntry
+from durably.ports.records import Record
+
+_PAYLOADS = frozenset({"input", "result"})
+_SHOWN_APART = frozenset({"kind", "at_ms"})
+
+
+def record_view(record: Record) -> dict[str, Any]:
+    """An execution in a list."""
+    return {
+        "execution_id": record.execution_id,
+        "orchestrator": record.orchestrator,
+        "status": record.status,
+        "gen": record.gen,
+        "run": record.run,
+        "started_at": instant(record.started_at_ms).isoformat(),
+        "closed_at": None if record.closed_at_ms is None else instant(record.closed_at_ms).isoformat(),
+        "code_version": record.code_version,
+        "failure": _plain(record.failure),
+    }
+
+
+def result_view(record: Record) -> dict[str, Any]:
+    """How an execution ended, or that it has not."""
+    return {
+        "execution_id": record.execution_id,
+        "status": record.status,
+        "result": None if record.result is None else json.loads(record.result),
+        "failure": _plain(record.failure),
+    }
+
+
+def description_view(description: Description) -> dict[str, Any]:
+    """An execution with what it waits for."""
+    return cast("dict[str, Any]", _plain(description))
+
+
+def history_view(entries: Iterable[HistoryEntry]) -> list[dict[str, Any]]:
+    """Events in order, each followed by what it caused."""
+    return [_event(entry) for entry in entries]
+
+
+def _event(entry: HistoryEntry) -> dict[str, Any]:
+    at_ms = getattr(entry.event, "at_ms", None)
+    attributes: dict[str, Any] = {}
+    for field in dataclasses.fields(entry.event):
+        value = getattr(entry.event, field.name)
+        if field.name == "due_ms":
+            attributes["due_at"] = instant(value).isoformat()
+        elif field.name not in _SHOWN_APART:
+            attributes[field.name] = json.loads(value) if field.name in _PAYLOADS else _plain(value)
+    return {
+        "number": entry.number,
+        "turn": entry.turn,
+        "event": entry.event.kind,
+        "at": None if at_ms is None else instant(at_ms).isoformat(),
+        "applied": entry.applied,
+        "attributes": attributes,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in cast("Sequence[Any]", value)]
+    return str(value) if hasattr(value, "total_seconds") else value
