@@ -36,12 +36,16 @@ class Harness:
 
     Attributes:
         patience_s: how long a message may take on its way; a queue in the same process takes no time.
+        drops_copies: whether a message that is queued already is not queued again; a standard SQS queue does not notice.
+        knows_next_due: whether the source can tell when the next message is due.
     """
 
     backend: Backend
     source: MessageSource
     clock: ManualClock = field(default_factory=ManualClock)
     patience_s: float = 0.0
+    drops_copies: bool = True
+    knows_next_due: bool = True
 
     def advance(self, ms: int) -> None:
         self.clock.advance(ms)

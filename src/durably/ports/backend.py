@@ -142,7 +142,10 @@ class Backend(Protocol):
         ...
 
     def send(self, messages: Sequence[Outgoing], *, keep: bool = False) -> tuple[Delivery, ...]:
-        """Put messages on their queues; one that is already queued under its id is not queued twice."""
+        """Put messages on their queues; one that is already queued under its id is not queued twice.
+
+        Unless the queue cannot tell (SQS standard queues), so receivers drop copies. `keep` may keep nothing.
+        """
         ...
 
     def acknowledge(self, receipts: Sequence[str]) -> None:
@@ -157,7 +160,7 @@ class Backend(Protocol):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        """Records, newest start first."""
+        """Records, newest start first. On AWS they lag a little and lack `result` and `failure`: read the record."""
         ...
 
 

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from botocore.session import Session
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
@@ -46,6 +47,7 @@ class Clients:
         self._observers = tuple(observers)
         self._lock = Lock()
         self._made: dict[_Service, Any] = {}
+        self._session: Session | None = None  # one for all: it holds the parsed service models
 
     @property
     def dynamodb(self) -> DynamoDBClient:
@@ -90,6 +92,9 @@ class Clients:
         import botocore.session
         from botocore.config import Config
 
+        if self._session is None:
+            self._session = botocore.session.get_session()
+
         config = Config(
             connect_timeout=_CONNECT_S,
             read_timeout=_READ_S[service],
@@ -98,8 +103,7 @@ class Clients:
             tcp_keepalive=True,
             user_agent_extra="durably",
         )
-        session = botocore.session.get_session()
-        client = session.create_client(service, region_name=self._region, config=config)
+        client = self._session.create_client(service, region_name=self._region, config=config)
         for observe in self._observers:
             observe(client)
         return client
