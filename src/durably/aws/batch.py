@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from durably.adapters.aws import AwsSettings
 from durably.aws.surroundings import Surroundings
-from durably.core.errors import DurablyError
+from durably.core.errors import DurablyError, StorageError
 from durably.ports.messages import Delivery, Outgoing
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import ChangeMessageVisibilityBatchRequestEntryTypeDef
 
 _logger = logging.getLogger("durably.batch")
+COMEBACKS = "durably-comebacks"  # a message attribute
 _FIRST_PAUSE_S = 1
 _LONGEST_PAUSE_S = 60
 
@@ -50,6 +51,13 @@ def known_queue(settings: AwsSettings, arn: str | None) -> str | None:
         if url.rpartition("/")[2] == name and name:
             return url
     return None
+
+
+def comebacks(record: SQSRecord) -> int:
+    """How often a message came back as a dead letter."""
+    attribute = record.message_attributes[COMEBACKS]
+    text = None if attribute is None else attribute.string_value
+    return int(text) if text is not None and text.isdecimal() else 0
 
 
 class Batch:
@@ -104,8 +112,12 @@ class Batch:
         """Send a message to the queue where it belongs, which is not this one."""
         _logger.warning("%s came through the wrong queue; it is sent to its own", delivery.message.id)
         backend = self._surroundings.backend
-        backend.send([Outgoing(delivery.message)])
-        backend.acknowledge([delivery.receipt])
+        try:
+            backend.send([Outgoing(delivery.message)])
+        except StorageError as error:
+            _logger.warning("%s could not be sent to its own queue: %s; it returns", delivery.message.id, error)
+        else:
+            backend.acknowledge([delivery.receipt])
 
     def fail(self, deliveries: Iterable[Delivery], *, pause_s: int | None = None) -> None:
         """Have deliveries come back, acknowledged or not, after `pause_s` or one that grows with each receive."""
@@ -128,7 +140,8 @@ class Batch:
 
     def _read(self, record: SQSRecord) -> tuple[Delivery, int]:
         envelope = self._surroundings.backend.open_envelope(record.body)
-        receives = int(record.attributes.approximate_receive_count)
+        # a dead letter that came back was received before, though its count begins anew
+        receives = int(record.attributes.approximate_receive_count) + (1 if comebacks(record) else 0)
         return Delivery(envelope.message, record.message_id, receives), envelope.due_ms
 
     def _pause(self, queue: str, records: list[SQSRecord]) -> None:

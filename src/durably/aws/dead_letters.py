@@ -15,7 +15,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from durably.adapters.aws import keys
 from durably.adapters.aws.faults import aws_errors, storage_error
 from durably.api.registry import Registry
-from durably.aws.batch import Batch, Response, known_queue
+from durably.aws.batch import COMEBACKS, Batch, Response, comebacks, known_queue
 from durably.aws.local import is_local
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.codec.wire import WireError
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import SendMessageRequestTypeDef
 
 _logger = logging.getLogger("durably.dead_letters")
-_COMEBACKS = "durably-comebacks"
 _UNREAD_COMEBACKS = 2
 
 
@@ -67,7 +66,7 @@ class DeadLettersHandler:
     def _handle(self, record: SQSRecord) -> None:
         settings = self._surroundings.settings
         queue = known_queue(settings, record.attributes.dead_letter_queue_source_arn)
-        unread = queue in (settings.events_queue, settings.delay_queue) and _comebacks(record) < _UNREAD_COMEBACKS
+        unread = queue in (settings.events_queue, settings.delay_queue) and comebacks(record) < _UNREAD_COMEBACKS
         if queue is not None and unread:
             self._send_back(record, queue)
             return
@@ -100,20 +99,20 @@ class DeadLettersHandler:
 
     def _send_back(self, record: SQSRecord, queue: str) -> None:
         """Send the body as it is to the queue it came from, under a deduplication id that the queue has not seen."""
-        comebacks = _comebacks(record) + 1
+        count = comebacks(record) + 1
         request: SendMessageRequestTypeDef = {
             "QueueUrl": queue,
             "MessageBody": record.body,
-            "MessageAttributes": {_COMEBACKS: {"DataType": "Number", "StringValue": str(comebacks)}},
+            "MessageAttributes": {COMEBACKS: {"DataType": "Number", "StringValue": str(count)}},
         }
         if queue.endswith(".fifo"):
             request["MessageGroupId"] = record.attributes.message_group_id or record.message_id
-            request["MessageDeduplicationId"] = f"{record.message_id}.{comebacks}"
+            request["MessageDeduplicationId"] = f"{record.message_id}.{count}"
         try:
             self._surroundings.clients.sqs.send_message(**request)
         except aws_errors() as error:
             raise storage_error(f"send a dead letter back to {queue}", error) from error
-        _logger.warning("the dead letter %s goes back to %s (%d)", record.message_id, queue, comebacks)
+        _logger.warning("the dead letter %s goes back to %s (%d)", record.message_id, queue, count)
         self._surroundings.backend.acknowledge([record.message_id])
 
     def _put_aside(self, record: SQSRecord, reason: StorageError) -> None:
@@ -127,9 +126,3 @@ class DeadLettersHandler:
             raise storage_error(f"put a dead letter aside as {key}", error) from error
         _logger.error("the dead letter %s is no message of ours and lies under %s: %s", record.message_id, key, reason)
         self._surroundings.backend.acknowledge([record.message_id])
-
-
-def _comebacks(record: SQSRecord) -> int:
-    attribute = record.message_attributes[_COMEBACKS]
-    text = None if attribute is None else attribute.string_value
-    return int(text) if text is not None and text.isdecimal() else 0

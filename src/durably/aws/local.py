@@ -38,10 +38,11 @@ class LocalTasks:
         """Forget what is kept."""
         self._kept.clear()
 
-    def take(self) -> list[Delivery]:
-        """Remove and return what is kept."""
-        kept = list(self._kept.values())
-        self._kept.clear()
+    def take(self, execution_id: str) -> list[Delivery]:
+        """Remove and return what is kept for an execution."""
+        kept = [delivery for delivery in self._kept.values() if delivery.message.run.execution_id == execution_id]
+        for delivery in kept:
+            del self._kept[delivery.message.id]
         return kept
 
     def hand_over(self, deliveries: Iterable[Delivery]) -> None:

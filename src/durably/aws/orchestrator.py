@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def orchestrator_handler(
     Args:
         orchestrators: declared with `@orchestrator`.
         local: activities declared with `local=True`, which run beside the turn that schedules them.
-        turn_seconds: wall-clock budget of one turn; never more than half of the time that the invocation has left.
+        turn_seconds: wall-clock budget of one turn; never more than half of the time that is left.
         surroundings: instead of those that the environment describes.
     """
     return OrchestratorHandler(orchestrators, local, turn_seconds, surroundings)
@@ -76,10 +77,7 @@ class OrchestratorHandler:
                 groups.setdefault(delivery.message.run.execution_id, []).append(delivery)
             else:
                 batch.redirect(delivery)
-        # a process that dies at every try must not take those down that come after it
-        for execution_id in sorted(groups, key=lambda id_: max(d.receives for d in groups[id_])):
-            with log_keys(execution_id=execution_id):
-                self._handle(execution_id, groups[execution_id], batch)
+        self._handle_groups(groups, batch)
         return batch.response()
 
     # --- what lives as long as the process ----------------------------------------------------------------------
@@ -101,26 +99,50 @@ class OrchestratorHandler:
     def _turns(self) -> TurnTaker:
         return TurnTaker(self._runtime)
 
-    # --- one execution --------------------------------------------------------------------------------------------
+    # --- turns ----------------------------------------------------------------------------------------------------
 
-    def _handle(self, execution_id: str, deliveries: list[Delivery], batch: Batch) -> None:
-        """Take its turn, run the local activities that it schedules, take the turn of their results."""
-        if self._seconds_left() <= _RESERVE_S:
-            batch.fail(deliveries, pause_s=0)
-            return
+    def _handle_groups(self, groups: dict[str, list[Delivery]], batch: Batch) -> None:
+        """Take the turns of new messages together; then, one by one, those of messages that came before.
+
+        Should one of the latter end the process, it takes nobody with it: their turns are stored.
+        """
         self._local.clear()
+        received = {id_: max(delivery.receives for delivery in group) for id_, group in groups.items()}
+        fresh = {id_: group for id_, group in groups.items() if received[id_] == 1}
+        taken = self._take_together(fresh)
+        for execution_id in sorted(groups, key=lambda id_: received[id_]):
+            with log_keys(execution_id=execution_id):
+                if not self._handled(execution_id, groups[execution_id], batch, turn_taken=execution_id in taken):
+                    batch.fail(groups[execution_id])
+
+    def _take_together(self, groups: Mapping[str, list[Delivery]]) -> frozenset[str]:
+        """The executions whose turn is taken; nothing is known of the others."""
+        events = {id_: _events(group) for id_, group in groups.items()}
         try:
+            returned = self._turns.take({id_: group for id_, group in events.items() if group}).returned
+        except Exception as error:
+            _logger.warning("%d turns could not be stored together: %s; each is taken for itself", len(groups), error)
+            return frozenset()
+        return frozenset(groups) - frozenset(returned)
+
+    def _handled(self, execution_id: str, deliveries: list[Delivery], batch: Batch, *, turn_taken: bool) -> bool:
+        """Take an execution's turn, unless it is taken already, and run the local activities that it schedules."""
+        try:
+            if not turn_taken:
+                if self._seconds_left() <= _RESERVE_S:
+                    batch.fail(deliveries, pause_s=0)
+                    return True
+                # a turn may have been stored for them just now: let it be dispatched again
+                again = [replace(delivery, receives=max(2, delivery.receives)) for delivery in _events(deliveries)]
+                if not self._take(execution_id, again):
+                    return False
             tasks = [delivery for delivery in deliveries if isinstance(delivery.message, ActivityTask)]
-            handled = self._take(execution_id, [delivery for delivery in deliveries if delivery not in tasks])
-            handled = handled and self._run_local(execution_id, tasks, batch)
+            return self._run_local(execution_id, tasks, batch)
         except (StorageError, ContendedError) as error:
             _logger.warning("could not handle %s: %s; its messages return", execution_id, error)
-            handled = False
         except Exception:
             _logger.exception("could not handle %s; its messages return", execution_id)
-            handled = False
-        if not handled:
-            batch.fail(deliveries)
+        return False
 
     def _take(self, execution_id: str, deliveries: Sequence[Delivery]) -> bool:
         return not deliveries or not self._turns.take({execution_id: deliveries}).returned
@@ -130,7 +152,7 @@ class OrchestratorHandler:
 
         Those for which no time is left go through the queue, or stay on it.
         """
-        waiting = [*received, *self._local.take()]
+        waiting = [*received, *self._local.take(execution_id)]
         while waiting:
             answers: list[Delivery] = []
             late: list[Delivery] = []
@@ -144,7 +166,7 @@ class OrchestratorHandler:
                     answers.append(Delivery(answer.event, answer.receipt))
             if not self._take(execution_id, answers):
                 return False
-            waiting = self._local.take()
+            waiting = self._local.take(execution_id)
             if late:
                 batch.fail([delivery for delivery in late if delivery.receipt], pause_s=0)
                 self._local.hand_over([*late, *waiting])
@@ -156,4 +178,8 @@ class OrchestratorHandler:
         return seconds_left(self._context)
 
     def _budget(self) -> TimeLimit:
-        return TimeLimit(min(self._turn_seconds, self._seconds_left() / 2), TurnTimeoutError)
+        return TimeLimit(min(self._turn_seconds, (self._seconds_left() - _RESERVE_S) / 2), TurnTimeoutError)
+
+
+def _events(deliveries: Iterable[Delivery]) -> list[Delivery]:
+    return [delivery for delivery in deliveries if not isinstance(delivery.message, ActivityTask)]

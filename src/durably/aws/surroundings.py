@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from durably.adapters.aws import AwsBackend, AwsSettings, Clients
+from durably.adapters.aws.secrets import SecretTokenSigner
 from durably.adapters.system import SystemClock, SystemEntropy
 from durably.api.registry import Registry
 from durably.aws.logs import IN_LAMBDA, configured
@@ -52,7 +53,7 @@ class Surroundings:
             backend=backend,
             clock=clock,
             entropy=SystemEntropy(),
-            signer=backend.signer(),
+            signer=SecretTokenSigner(settings, clients, clock),
         )
 
     def runtime(

@@ -1,0 +1,551 @@
+"""A deployment on moto: real SQS receives are handed to the real handlers, as Lambda's event source mappings do it.
+
+Single-threaded, because moto is not thread-safe. Time is the driver's own; so is the choice of who dies, when.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from hashlib import md5
+from typing import Any, Literal
+
+import moto.core.utils
+from moto import mock_aws
+
+from durably import Activity, Client, Orchestrator, Registry
+from durably.adapters.aws import AwsBackend, AwsSettings, Clients
+from durably.adapters.aws.secrets import SecretTokenSigner
+from durably.adapters.system import SystemEntropy
+from durably.aws import (
+    Surroundings,
+    activity_handler,
+    api_handler,
+    callbacks_handler,
+    dead_letters_handler,
+    orchestrator_handler,
+    sweeper_handler,
+    timers_handler,
+)
+from durably.codec.payloads import PydanticCodec
+from durably.runtime.runtime import Limits
+
+REGION, ACCOUNT = "eu-central-1", "123456789012"
+START_MS = 1_800_000_000_000
+VISIBILITY_S = 60
+MAX_RECEIVES = 5
+EVENTS, DELAY, ACTIVITIES = "events.fifo", "delay", "activities"
+MAPPINGS: dict[str, str] = {  # queue -> function
+    EVENTS: "orchestrator",
+    ACTIVITIES: "activities",
+    DELAY: "timers",
+    "events-dead.fifo": "dead_letters",
+    "activities-dead": "dead_letters",
+    "delay-dead": "dead_letters",
+}
+Moment = Literal["before", "after"]
+Hook = Callable[["Call"], None]
+
+
+class Crash(KeyboardInterrupt):
+    """The process ends here. An interrupt, since nothing in durably stops one."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A boto call that a function is about to make, or has made."""
+
+    function: str
+    operation: str
+    moment: Moment
+
+    def __str__(self) -> str:
+        return f"{self.moment} {self.operation}"
+
+
+class ManualClock:
+    """The time of everything: of the handlers, and of moto's queues."""
+
+    def __init__(self) -> None:
+        self.ms = START_MS
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def advance(self, seconds: float) -> None:
+        self.ms += round(seconds * 1000)
+
+    def utcnow(self) -> datetime:
+        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.ms)).replace(tzinfo=None)
+
+
+class LambdaContext:
+    """What Lambda hands over beside the event."""
+
+    function_name = "function"
+    memory_limit_in_mb = 512
+    invoked_function_arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:function"
+    aws_request_id = "00000000-0000-0000-0000-000000000000"
+
+    def __init__(self, remaining_ms: int = 10_000) -> None:
+        self._remaining_ms = remaining_ms
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self._remaining_ms
+
+
+class _Observed:
+    """Clients are expensive to make, so all deployments share them; their calls are reported to the current one."""
+
+    current: Cloud | None = None
+
+    @classmethod
+    def observe(cls, client: Any) -> None:
+        client.meta.events.register("before-call", cls._before)
+        client.meta.events.register("after-call", cls._after)
+
+    @classmethod
+    def _before(cls, model: Any, **_: Any) -> None:
+        if cls.current is not None:
+            cls.current.called(model, "before")
+
+    @classmethod
+    def _after(cls, model: Any, **_: Any) -> None:
+        if cls.current is not None:
+            cls.current.called(model, "after")
+
+
+@cache
+def _clients() -> Clients:
+    return Clients(region=REGION, observers=[_Observed.observe])
+
+
+@cache
+def _outside() -> Clients:
+    """Those of Lambda's pollers and of the test: nobody observes them."""
+    return Clients(region=REGION)
+
+
+@dataclass
+class Process:
+    """The execution environments of all functions; what they keep in memory dies with it."""
+
+    handlers: dict[str, Callable[..., Any]]
+    backend: AwsBackend
+    settings: AwsSettings = field(default_factory=AwsSettings)
+
+
+class Cloud:
+    """A deployment.
+
+    Attributes:
+        hook: called at each boto call of a handler; raises `Crash`, or does something else meanwhile.
+        calls: every boto call that a handler began, by function.
+        invocations: functions in the order in which they were invoked.
+    """
+
+    def __init__(
+        self,
+        orchestrators: Sequence[Orchestrator[..., Any]] = (),
+        activities: Sequence[Activity[..., Any]] = (),
+        *,
+        local: Sequence[Activity[..., Any]] = (),
+        limits: Limits | None = None,
+        turn_seconds: float = 5.0,
+        remaining_ms: int = 10_000,
+        meters: Sequence[Any] = (),
+    ) -> None:
+        self.clock = ManualClock()
+        self.orchestrators, self.activities, self.local = orchestrators, activities, local
+        self.limits = limits or Limits()
+        self.turn_seconds = turn_seconds
+        self.remaining_ms = remaining_ms
+        self.hook: Hook | None = None
+        self.calls: list[tuple[str, str]] = []
+        self.invocations: list[str] = []
+        self.crashes = 0
+        self._function: str | None = None
+        self._meters = meters
+        self.settings = self._deploy()
+        self.process = self.started()
+        registry = Registry(orchestrators, [*activities, *local], codec=PydanticCodec())
+        backend = AwsBackend(self.settings, clients=_outside(), clock=self.clock)
+        self.client = Client(backend, registry, self.clock, SystemEntropy())
+        self.backend = backend
+
+    # --- the world ---------------------------------------------------------------------------------------------------
+
+    @property
+    def sqs(self) -> Any:
+        return _outside().sqs
+
+    @property
+    def s3(self) -> Any:
+        return _outside().s3
+
+    @property
+    def dynamodb(self) -> Any:
+        return _outside().dynamodb
+
+    @property
+    def scheduler(self) -> Any:
+        return _outside().scheduler
+
+    def url(self, queue: str) -> str:
+        return str(self.sqs.get_queue_url(QueueName=queue)["QueueUrl"])
+
+    def size(self, queue: str) -> int:
+        """All messages of a queue: visible, delayed, in flight."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.sqs.get_queue_attributes(QueueUrl=self.url(queue), AttributeNames=names)["Attributes"]
+        return sum(int(found[name]) for name in names)
+
+    def _deploy(self) -> AwsSettings:
+        def queue(name: str, dead: str | None = None) -> str:
+            attributes = {"VisibilityTimeout": str(VISIBILITY_S), "MessageRetentionPeriod": "1209600"}
+            if name.endswith(".fifo"):
+                attributes["FifoQueue"] = "true"
+            if dead is not None:
+                target = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{dead}"
+                policy = {"deadLetterTargetArn": target, "maxReceiveCount": MAX_RECEIVES}
+                attributes["RedrivePolicy"] = json.dumps(policy)
+            return str(self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])
+
+        for dead in ("events-dead.fifo", "activities-dead", "delay-dead"):
+            queue(dead)
+        self.dynamodb.create_table(
+            TableName="table",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[
+                {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "gsi_pk", "gsi_sk")
+            ],
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": "by-status",
+                    "KeySchema": [
+                        {"AttributeName": "gsi_pk", "KeyType": "HASH"},
+                        {"AttributeName": "gsi_sk", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "ALL"},
+                }
+            ],
+        )
+        self.s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.scheduler.create_schedule_group(Name="schedules")
+        secret = _outside().secretsmanager.create_secret(
+            Name="tokens", SecretString=json.dumps({"current": "k1", "k1": "0123456789abcdef0123456789abcdef"})
+        )
+        activities = queue(ACTIVITIES, "activities-dead")
+        return AwsSettings(
+            deployment="test",
+            table="table",
+            bucket="bucket",
+            events_queue=queue(EVENTS, "events-dead.fifo"),
+            delay_queue=queue(DELAY, "delay-dead"),
+            delay_queue_arn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{DELAY}",
+            schedule_group="schedules",
+            schedule_role=f"arn:aws:iam::{ACCOUNT}:role/schedules",
+            token_secret=secret["ARN"],
+            callback_url="https://api.example.com",
+            activity_queues={name: activities for each in self.activities for name in (each.name, *each.aliases)},
+            parallel=1,
+        )
+
+    def started(self) -> Process:
+        """Fresh execution environments."""
+        clients, settings = _clients(), self.settings
+        backend = AwsBackend(settings, clients=clients, clock=self.clock)
+        surroundings = Surroundings(
+            settings=settings,
+            clients=clients,
+            backend=backend,
+            clock=self.clock,
+            entropy=SystemEntropy(),
+            signer=SecretTokenSigner(settings, clients, self.clock),
+            codec=PydanticCodec("always"),
+            limits=self.limits,
+        )
+        handlers: dict[str, Callable[..., Any]] = {
+            "orchestrator": orchestrator_handler(
+                *self.orchestrators, local=self.local, turn_seconds=self.turn_seconds, surroundings=surroundings
+            ),
+            "activities": activity_handler(*self.activities, surroundings=surroundings),
+            "timers": timers_handler(surroundings=surroundings),
+            "dead_letters": dead_letters_handler(surroundings=surroundings),
+            "sweeper": sweeper_handler(surroundings=surroundings),
+            "api": api_handler(*self.orchestrators, surroundings=surroundings),
+            "callbacks": callbacks_handler(*self.activities, surroundings=surroundings),
+        }
+        return Process(handlers, backend)
+
+    def restart(self) -> None:
+        """What the functions keep in memory is gone."""
+        self.process = self.started()
+
+    # --- functions ---------------------------------------------------------------------------------------------------
+
+    def called(self, model: Any, moment: Moment) -> None:
+        """A client made a call."""
+        if self._function is None:
+            return
+        operation = f"{model.service_model.service_name}.{model.name}"
+        if moment == "before":
+            self.calls.append((self._function, operation))
+        if self.hook is not None:
+            self.hook(Call(self._function, operation, moment))
+
+    def invoke(self, function: str, event: Any) -> Any:
+        """Call a function; if it dies, its memory is gone and `Crash` is raised."""
+        outer, self._function = self._function, function
+        self.invocations.append(function)
+        try:
+            return self.process.handlers[function](event, LambdaContext(self.remaining_ms))
+        except Crash:
+            self.crashes += 1
+            self.restart()
+            raise
+        finally:
+            self._function = outer
+
+    def receive(self, queue: str, *, limit: int = 10) -> list[dict[str, Any]]:
+        """Receive from a queue, as records of a Lambda event."""
+        answer = self.sqs.receive_message(
+            QueueUrl=self.url(queue),
+            MaxNumberOfMessages=limit,
+            MessageSystemAttributeNames=["All"],
+            MessageAttributeNames=["All"],
+        )
+        return [record_of(queue, message) for message in answer.get("Messages", [])]
+
+    def deliver(self, queue: str, records: Sequence[dict[str, Any]]) -> list[str]:
+        """Invoke the queue's function with records, and delete those that it dealt with.
+
+        Returns:
+            The message ids of those that it did not.
+        """
+        try:
+            answer = self.invoke(MAPPINGS[queue], {"Records": list(records)})
+        except Crash:
+            return [record["messageId"] for record in records]
+        failed = [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+        for record in records:
+            if record["messageId"] not in failed:
+                self.sqs.delete_message(QueueUrl=self.url(queue), ReceiptHandle=record["receiptHandle"])
+        return failed
+
+    def step(self) -> int:
+        """Poll each queue once, and fire what the scheduler holds; how many messages moved."""
+        moved = self.fire_schedules()
+        for queue in MAPPINGS:
+            records = self.receive(queue)
+            if records:
+                self.clock.ms += 1
+                self.deliver(queue, records)
+                moved += len(records)
+        return moved
+
+    def fire_schedules(self) -> int:
+        """Schedules fire up to a minute late, into their queue, and are gone."""
+        fired = 0
+        for name, at in self.schedules():
+            if self.clock.utcnow() >= at + timedelta(seconds=59):
+                target = self.scheduler.get_schedule(Name=name, GroupName="schedules")["Target"]
+                queue = target["Arn"].rpartition(":")[2]
+                self.sqs.send_message(QueueUrl=self.url(queue), MessageBody=target["Input"])
+                self.scheduler.delete_schedule(Name=name, GroupName="schedules")
+                fired += 1
+        return fired
+
+    def schedules(self) -> list[tuple[str, datetime]]:
+        """Names and instants of the schedules that have not fired."""
+        found: list[tuple[str, datetime]] = []
+        for summary in self.scheduler.list_schedules(GroupName="schedules")["Schedules"]:
+            schedule = self.scheduler.get_schedule(Name=summary["Name"], GroupName="schedules")
+            at = re.fullmatch(r"at\((.*)\)", schedule["ScheduleExpression"])
+            assert at is not None
+            found.append((summary["Name"], datetime.fromisoformat(at[1])))
+        return found
+
+    def run(self, *, until: Callable[[], bool] | None = None, steps: int = 3_000) -> None:
+        """Poll until nothing is left anywhere, or `until` holds; time passes where nothing can be received."""
+        for _ in range(steps):
+            if until is not None and until():
+                return
+            if self.step():
+                continue
+            if any(self.size(queue) for queue in MAPPINGS):
+                self.clock.advance(1)
+            elif schedules := self.schedules():
+                first = min(at for _, at in schedules) + timedelta(seconds=59)
+                self.clock.advance(max(1.0, (first - self.clock.utcnow()).total_seconds()))
+            elif until is None:
+                return
+            else:
+                raise AssertionError(f"nothing is left to do, and {until} does not hold")
+        raise AssertionError(f"not done after {steps} polls: {({q: self.size(q) for q in MAPPINGS})}")
+
+    # --- what a test asks for ----------------------------------------------------------------------------------------
+
+    def status(self, execution_id: str) -> str:
+        return self.client.describe(execution_id).status
+
+    def result(self, execution_id: str) -> Any:
+        """Run until an execution has closed; its result."""
+        self.run(until=lambda: self.closed(execution_id))
+        return self.client.wait(execution_id, 0)
+
+    def closed(self, *execution_ids: str) -> bool:
+        records = [self.backend.read_record(execution_id) for execution_id in execution_ids]
+        return all(record is not None and record.closed for record in records)
+
+    def call_back(self, url: str, body: Any, *, content_type: str = "application/json") -> tuple[int, dict[str, Any]]:
+        """POST to a callback's address; status and body of the answer."""
+        return self.http("callbacks", "POST", url.removeprefix("https://api.example.com"), body, content_type)
+
+    def http(
+        self,
+        function: str,
+        method: str,
+        path: str,
+        body: Any = None,
+        content_type: str = "application/json",
+        *,
+        encoded: bool = False,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, dict[str, Any]]:
+        """A request through API Gateway; status and body of the answer."""
+        text = body if isinstance(body, str | bytes) or body is None else json.dumps(body)
+        answer = self.invoke(function, http_event(method, path, text, content_type, encoded=encoded, headers=headers))
+        return answer["statusCode"], answer_body(answer)
+
+
+def answer_body(answer: dict[str, Any]) -> dict[str, Any]:
+    """The JSON that a handler answered with."""
+    import gzip
+
+    raw = base64.b64decode(answer["body"]) if answer.get("isBase64Encoded") else answer["body"].encode()
+    headers = {name.lower(): value for name, value in answer.get("headers", {}).items()}
+    value: dict[str, Any] = json.loads(gzip.decompress(raw) if headers.get("content-encoding") == "gzip" else raw)
+    return value
+
+
+def record_of(queue: str, message: dict[str, Any]) -> dict[str, Any]:
+    """A received message as Lambda shows it (AWS docs, "Using Lambda with Amazon SQS")."""
+    attributes: dict[str, Any] = dict(message["Attributes"])
+    return {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": attributes,
+        "messageAttributes": {
+            name: {
+                "stringValue": value.get("StringValue"),
+                "stringListValues": [],
+                "binaryListValues": [],
+                "dataType": value["DataType"],
+            }
+            for name, value in message.get("MessageAttributes", {}).items()
+        },
+        "md5OfBody": md5(message["Body"].encode(), usedforsecurity=False).hexdigest(),
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}",
+        "awsRegion": REGION,
+    }
+
+
+_ROUTES = (
+    "POST /callbacks/{token}/failure",
+    "POST /callbacks/{token}",
+    "GET /executions/{execution_id}/result",
+    "GET /executions/{execution_id}/history",
+    "POST /executions/{execution_id}/terminate",
+    "GET /executions/{execution_id}",
+    "POST /executions",
+    "GET /executions",
+)
+
+
+def http_event(
+    method: str,
+    path: str,
+    body: str | bytes | None,
+    content_type: str | None,
+    *,
+    encoded: bool = False,
+    headers: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """A request as API Gateway's HTTP APIs hand it over, payload format 2.0; `encoded` as for binary bodies."""
+    from urllib.parse import parse_qsl, unquote, urlsplit
+
+    parts = urlsplit(path)
+    sent = {"host": "api.example.com", "user-agent": "curl/8.5.0", **(headers or {})}
+    if content_type is not None:
+        sent["content-type"] = content_type
+    route, parameters = "$default", dict[str, str]()
+    for each in _ROUTES:
+        verb, _, template = each.partition(" ")
+        found = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", template), parts.path)
+        if verb == method and found is not None:
+            route, parameters = each, {name: unquote(value) for name, value in found.groupdict().items()}
+            break
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": unquote(parts.path),
+        "rawQueryString": parts.query,
+        "headers": sent,
+        "requestContext": {
+            "accountId": ACCOUNT,
+            "apiId": "api",
+            "domainName": "api.example.com",
+            "domainPrefix": "api",
+            "http": {
+                "method": method,
+                "path": unquote(parts.path),
+                "protocol": "HTTP/1.1",
+                "sourceIp": "203.0.113.7",
+                "userAgent": "curl/8.5.0",
+            },
+            "requestId": "JKJaXmPLvHcESHA=",
+            "routeKey": route,
+            "stage": "$default",
+            "time": "21/Nov/2026:08:00:00 +0000",
+            "timeEpoch": START_MS,
+        },
+        "isBase64Encoded": encoded or isinstance(body, bytes),
+    }
+    if parts.query:
+        event["queryStringParameters"] = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parameters:
+        event["pathParameters"] = parameters
+    if body is not None:
+        raw = body if isinstance(body, bytes) else body.encode()
+        event["body"] = base64.b64encode(raw).decode() if event["isBase64Encoded"] else raw.decode()
+    return event
+
+
+@contextmanager
+def deployed(*args: Any, **kwargs: Any) -> Iterator[Cloud]:
+    """A deployment of its own, in an empty account, at a time of its own."""
+    with mock_aws():
+        original = moto.core.utils.utcnow
+        try:
+            cloud = _deployed(*args, **kwargs)
+            yield cloud
+        finally:
+            moto.core.utils.utcnow = original
+            _Observed.current = None
+
+
+def _deployed(*args: Any, **kwargs: Any) -> Cloud:
+    cloud = Cloud(*args, **kwargs)
+    moto.core.utils.utcnow = cloud.clock.utcnow
+    _Observed.current = cloud
+    return cloud
