@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import moto.core.utils
 from moto import mock_aws
+from moto.sqs.models import sqs_backends
 
 from durably import Activity, Client, Orchestrator, Registry
 from durably.adapters.aws import AwsBackend, AwsSettings, Clients
@@ -93,11 +94,11 @@ class LambdaContext:
     invoked_function_arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:function"
     aws_request_id = "00000000-0000-0000-0000-000000000000"
 
-    def __init__(self, remaining_ms: int = 10_000) -> None:
+    def __init__(self, remaining_ms: Callable[[], int] = lambda: 10_000) -> None:
         self._remaining_ms = remaining_ms
 
     def get_remaining_time_in_millis(self) -> int:
-        return self._remaining_ms
+        return self._remaining_ms()
 
 
 class _Observed:
@@ -146,6 +147,7 @@ class Cloud:
 
     Attributes:
         hook: called at each boto call of a handler; raises `Crash`, or does something else meanwhile.
+        remaining_ms: what functions are told of the time that they have left.
         calls: every boto call that a handler began, by function.
         invocations: functions in the order in which they were invoked.
     """
@@ -202,9 +204,11 @@ class Cloud:
 
     def size(self, queue: str) -> int:
         """All messages of a queue: visible, delayed, in flight."""
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed", "ApproximateNumberOfMessagesNotVisible"]
-        found = self.sqs.get_queue_attributes(QueueUrl=self.url(queue), AttributeNames=names)["Attributes"]
-        return sum(int(found[name]) for name in names)
+        return len(_messages(queue))
+
+    def bodies(self, queue: str) -> list[dict[str, Any]]:
+        """The bodies of all messages of a queue."""
+        return [json.loads(message.body) for message in _messages(queue)]
 
     def _deploy(self) -> AwsSettings:
         def queue(name: str, dead: str | None = None) -> str:
@@ -306,7 +310,7 @@ class Cloud:
         outer, self._function = self._function, function
         self.invocations.append(function)
         try:
-            return self.process.handlers[function](event, LambdaContext(self.remaining_ms))
+            return self.process.handlers[function](event, LambdaContext(lambda: self.remaining_ms))
         except Crash:
             self.crashes += 1
             self.restart()
@@ -340,16 +344,19 @@ class Cloud:
                 self.sqs.delete_message(QueueUrl=self.url(queue), ReceiptHandle=record["receiptHandle"])
         return failed
 
+    def poll(self, queue: str) -> int:
+        """One poll of one event source mapping; how many messages it moved."""
+        if not _messages(queue):
+            return 0
+        records = self.receive(queue)
+        if records:
+            self.clock.ms += 1
+            self.deliver(queue, records)
+        return len(records)
+
     def step(self) -> int:
-        """Poll each queue once, and fire what the scheduler holds; how many messages moved."""
-        moved = self.fire_schedules()
-        for queue in MAPPINGS:
-            records = self.receive(queue)
-            if records:
-                self.clock.ms += 1
-                self.deliver(queue, records)
-                moved += len(records)
-        return moved
+        """Fire what the scheduler holds, then poll each queue once; how many messages moved."""
+        return self.fire_schedules() + sum(self.poll(queue) for queue in MAPPINGS)
 
     def fire_schedules(self) -> int:
         """Schedules fire up to a minute late, into their queue, and are gone."""
@@ -380,16 +387,22 @@ class Cloud:
                 return
             if self.step():
                 continue
-            if any(self.size(queue) for queue in MAPPINGS):
-                self.clock.advance(1)
-            elif schedules := self.schedules():
-                first = min(at for _, at in schedules) + timedelta(seconds=59)
-                self.clock.advance(max(1.0, (first - self.clock.utcnow()).total_seconds()))
+            if (later := self._next_ms()) is not None:
+                self.clock.ms = later
             elif until is None:
                 return
             else:
                 raise AssertionError(f"nothing is left to do, and {until} does not hold")
-        raise AssertionError(f"not done after {steps} polls: {({q: self.size(q) for q in MAPPINGS})}")
+        raise AssertionError(f"not done after {steps} polls: { ({q: self.size(q) for q in MAPPINGS}) }")
+
+    def _next_ms(self) -> int | None:
+        """When a message can be received next, or a schedule fires; None if there are neither."""
+        now = self.clock.ms
+        messages = [message for queue in MAPPINGS for message in _messages(queue)]
+        instants = [max(message.visible_at, message.delayed_until) for message in messages]
+        fire = [(at.replace(tzinfo=UTC) + timedelta(seconds=59)).timestamp() * 1000 for _, at in self.schedules()]
+        later = [int(instant) + 1 for instant in (*instants, *fire) if instant > now]
+        return min(later) if later else now + 1_000 if messages else None
 
     # --- what a test asks for ----------------------------------------------------------------------------------------
 
@@ -424,6 +437,12 @@ class Cloud:
         text = body if isinstance(body, str | bytes) or body is None else json.dumps(body)
         answer = self.invoke(function, http_event(method, path, text, content_type, encoded=encoded, headers=headers))
         return answer["statusCode"], answer_body(answer)
+
+
+def _messages(queue: str) -> list[Any]:
+    """moto's own messages, visible or not: to know when it is worth asking for them."""
+    found: list[Any] = sqs_backends[ACCOUNT][REGION].queues[queue]._messages
+    return found
 
 
 def answer_body(answer: dict[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def _run(runtime: Runtime, attempt: Attempt) -> Answer | None:
         raise
     except BaseException as error:  # a user's SystemExit must not end the process either
         failure = error
-    if limit.exceeded:
+    if limit.exceeded and attempt.is_async:
         _forget_loop()
     if limit.exceeded or isinstance(failure, _CancelledInTimeError):
         return attempt_timed_out(runtime, attempt)
@@ -102,5 +102,6 @@ def _runner() -> asyncio.Runner:
 
 
 def _forget_loop() -> None:
-    """A loop that was interrupted somewhere is not to be used again."""
+    """A loop that was interrupted somewhere is not to be used again, nor can it be shut down in order."""
+    _runner().get_loop().close()
     _runner.cache_clear()

@@ -117,6 +117,8 @@ class OrchestratorHandler:
 
     def _take_together(self, groups: Mapping[str, list[Delivery]]) -> frozenset[str]:
         """The executions whose turn is taken; nothing is known of the others."""
+        if self._seconds_left() <= _RESERVE_S:
+            return frozenset()
         events = {id_: _events(group) for id_, group in groups.items()}
         try:
             returned = self._turns.take({id_: group for id_, group in events.items() if group}).returned

@@ -1,0 +1,222 @@
+"""Every boto call of every handler: the process dies before it and after it, and the end is the same.
+
+`pytest -s` prints the table of crash points.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from durably import Orchestrator
+from durably.core.events import ActivityCompleted, ActivityFailed, TimerFired
+from tests.aws import programs
+from tests.aws.driver import ACTIVITIES, DELAY, EVENTS, MAPPINGS, Call, Cloud, Crash, deployed
+from tests.aws.programs import seen
+
+pytestmark = pytest.mark.slow
+
+HANDLERS = ("orchestrator", "activities", "timers", "callbacks", "dead_letters", "sweeper", "api")
+table: Counter[tuple[str, str]] = Counter()
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happens, and what must come of it, whatever dies.
+
+    Attributes:
+        tell: makes it happen, crashes included.
+        expected: the results by execution id.
+    """
+
+    tell: Callable[[Cloud], None]
+    expected: dict[str, Any]
+
+
+def _start(cloud: Cloud, execution_id: str, program: Orchestrator[..., Any], *args: Any) -> None:
+    """Start through the API, as often as it takes; the request id makes the repetitions one."""
+    names = {"question": str, "n": int}
+    body = {
+        "execution_id": execution_id,
+        "orchestrator": program.name,
+        "input": dict(zip([name for name in names if isinstance(args[0], names[name])], args, strict=False)),
+        "request_id": execution_id,
+    }
+    for _ in range(5):
+        try:
+            status, answer = cloud.http("api", "POST", "/executions", body)
+        except Crash:
+            continue
+        assert status in (200, 201), answer
+        return
+    raise AssertionError("the start never succeeded")
+
+
+def _answer(cloud: Cloud, question: str, value: int) -> None:
+    """Call back as soon as it is asked, as often as it takes."""
+    cloud.run(until=lambda: f"{question}/1" in seen)
+    for _ in range(5):
+        try:
+            status, answer = cloud.call_back(seen[f"{question}/1"], value)
+        except Crash:
+            continue
+        assert status == 200, answer
+        return
+    raise AssertionError("the callback never got through")
+
+
+def _everything(cloud: Cloud) -> None:
+    _start(cloud, "x-1", programs.everything, "q")
+    _answer(cloud, "q", 7)
+    cloud.run(until=lambda: cloud.closed("x-1"))
+
+
+def _together(cloud: Cloud) -> None:
+    """Messages of two executions in each batch, and newer ones beside those that are delivered again."""
+    _start(cloud, "x-1", programs.pipeline, 1)
+    _start(cloud, "x-2", programs.pipeline, 2)
+    cloud.run(until=lambda: cloud.closed("x-1", "x-2"))
+
+
+def _newer(cloud: Cloud) -> None:
+    """What dies is delivered again together with messages that came meanwhile."""
+    _start(cloud, "x-1", programs.mixed, 1)
+    _start(cloud, "x-2", programs.fan_out_of_four, 4)
+    for _ in range(60):
+        for queue in (ACTIVITIES, DELAY):
+            cloud.poll(queue)
+            cloud.poll(queue)
+        cloud.poll(EVENTS)
+        cloud.clock.advance(5)  # so that messages pile up beside the one that waits for its visibility
+    cloud.run(until=lambda: cloud.closed("x-1", "x-2"))
+
+
+def _late_callback(cloud: Cloud) -> None:
+    _start(cloud, "x-1", programs.asker, "q")
+    cloud.run(until=lambda: "q/1" in seen)
+    for _ in range(5):
+        try:
+            assert cloud.call_back(f"{seen['q/1']}/failure", {"type": "Busy"})[0] in (200, 410)
+            break
+        except Crash:
+            continue
+    cloud.run(until=lambda: "q/2" in seen)
+    for _ in range(5):
+        try:
+            assert cloud.call_back(seen["q/2"], 2)[0] == 200
+            break
+        except Crash:
+            continue
+    cloud.run(until=lambda: cloud.closed("x-1"))
+
+
+def _dead_letters(cloud: Cloud) -> None:
+    """An activity that ends its process at every try, and an event and a delayed message received in vain."""
+    programs.deadly.add("fatal")
+    _start(cloud, "x-1", programs.survivor, 1)
+    _start(cloud, "x-2", programs.overslept, 3)
+    for queue in (EVENTS, DELAY):
+        for _ in range(6):  # received and forgotten, until it is dead
+            cloud.receive(queue)
+            cloud.clock.advance(61)
+        cloud.run(until=lambda queue=queue: cloud.size(queue) == 0 or queue == EVENTS)  # type: ignore[misc]
+    cloud.run(until=lambda: cloud.closed("x-1", "x-2"))
+
+
+def _swept(cloud: Cloud) -> None:
+    """A start whose wake was never sent."""
+    _start(cloud, "x-1", programs.pipeline, 1)
+    cloud.sqs.purge_queue(QueueUrl=cloud.url(EVENTS))
+    for _ in range(3):
+        cloud.clock.advance(301)
+        try:
+            cloud.invoke("sweeper", {"source": "aws.scheduler"})
+        except Crash:
+            continue
+    cloud.run(until=lambda: cloud.closed("x-1"))
+
+
+STORIES = {
+    "everything": Story(_everything, {"x-1": [2, 2, 7, 2, 2]}),
+    "two together": Story(_together, {"x-1": 8, "x-2": 16}),
+    "with newer messages": Story(_newer, {"x-1": [3, 2, 3], "x-2": 12}),
+    "failed callback": Story(_late_callback, {"x-1": 2}),
+    "dead letters": Story(_dead_letters, {"x-1": "durably.core.errors.AttemptLostError", "x-2": True}),
+    "lost wake": Story(_swept, {"x-1": 8}),
+}
+
+
+def _in_a_row(calls: list[tuple[str, str]], index: int) -> bool:
+    """The sweeper asks each shard of the index in turn: the first and the last of such a row stand for the others."""
+    return calls[index][1] == "dynamodb.Query" and calls[max(0, index - 1) : index + 2] == [calls[index]] * 3
+
+
+def _told(story: Story, hook: Callable[[Cloud], Callable[[Call], None]] | None) -> tuple[list[tuple[str, str]], int]:
+    """Tell a story in a world of its own and check its end; the calls that were made, and how many died."""
+    programs.reset()
+    with deployed(programs.ORCHESTRATORS, programs.ACTIVITIES, local=[programs.near]) as cloud:
+        cloud.hook = None if hook is None else hook(cloud)
+        story.tell(cloud)
+        cloud.run()
+        cloud.hook = None
+        for execution_id, expected in story.expected.items():
+            assert cloud.client.wait(execution_id, 0) == expected
+            check_history(cloud, execution_id)
+        assert not any(cloud.size(queue) for queue in MAPPINGS)
+        return cloud.calls, cloud.crashes
+
+
+def check_history(cloud: Cloud, execution_id: str) -> None:
+    """Each answer is recorded once, and nothing that was asked for is without one."""
+    record = cloud.backend.read_record(execution_id)
+    assert record is not None
+    answered: Counter[int] = Counter()
+    for turn in cloud.backend.load_turns(record.key):
+        for event in turn.inbound:
+            if isinstance(event, ActivityCompleted | ActivityFailed | TimerFired):
+                answered[event.seq] += 1
+    assert all(times == 1 for times in answered.values()), answered
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_dying_at_any_call_changes_nothing_but_the_time_it_takes(name: str) -> None:
+    story = STORIES[name]
+    calls, died = _told(story, None)
+    points = [(index, moment) for index in range(len(calls)) for moment in ("before", "after")]
+    for index, moment in points:
+        if _in_a_row(calls, index):
+            continue
+
+        def hook(cloud: Cloud, index: int = index, moment: str = moment) -> Callable[[Call], None]:
+            def die(call: Call) -> None:
+                if len(cloud.calls) == index + 1 and call.moment == moment and not struck:
+                    struck.append(call)
+                    raise Crash
+
+            struck: list[Call] = []
+            return die
+
+        try:
+            _, crashes = _told(story, hook)
+        except BaseException as error:
+            error.add_note(f"after dying {moment} call {index}, {calls[index]}")
+            raise
+        assert crashes == died + 1, f"nothing died {moment} call {index}, {calls[index]}"
+        table[calls[index]] += 1
+
+
+def test_the_sweep_reached_every_handler(capsys: pytest.CaptureFixture[str]) -> None:
+    if not table:
+        pytest.skip("the sweep did not run in this process")
+    with capsys.disabled():
+        print("\n\ncrash points swept, each before and after the call: 0 lost, 0 recorded twice")
+        for handler in HANDLERS:
+            lines = sorted((operation, count) for (function, operation), count in table.items() if function == handler)
+            told = ", ".join(f"{operation} {count}" for operation, count in lines)
+            print(f"  {handler:<13} {sum(count for _, count in lines):>4}  {told}")
+        print(f"  {'all':<13} {table.total():>4}")
+    assert {function for function, _ in table} == set(HANDLERS)
