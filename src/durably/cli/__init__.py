@@ -35,6 +35,10 @@ def _run(options: Options) -> int:
             from durably.cli.dev import dev
 
             return dev(options)
+        if options.command == "template":
+            from durably.cli.template import template
+
+            return template(options)
         from durably.cli.commands import COMMANDS
 
         return COMMANDS[options.command](options)

@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     terminate = commands.add_parser("terminate", help="end an execution without asking its code")
     _add_one(terminate)
     terminate.add_argument("--reason", default="terminated from the command line", help="is recorded with its end")
+    _add_template(commands.add_parser("template", help="what the SAM template must say about the activities in code"))
     return parser
 
 
@@ -70,6 +71,24 @@ def _add_dev(parser: argparse.ArgumentParser) -> None:
         "again (default: %(default)g)",
     )
     parser.add_argument("--log-level", choices=_LEVELS, default="info", help="(default: %(default)s)")
+
+
+def _add_template(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Import all modules under PATH and show, as a diff, what the SAM template lacks for their activities: each "
+        "module gets a function, a queue and a dead-letter queue. What is there stays as it is."
+    )
+    parser.add_argument("paths", nargs="*", default=["activities"], metavar="PATH", help="(default: activities/)")
+    parser.add_argument("--template", default="template.yaml", metavar="FILE", help="(default: %(default)s)")
+    parser.add_argument(
+        "--functions",
+        default="infra/functions",
+        metavar="FOLDER",
+        help="of the functions' files (default: %(default)s)",
+    )
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--update", action="store_true", help="write it")
+    given.add_argument("--check", action="store_true", help="exit with 1 if anything is missing")
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
