@@ -78,7 +78,7 @@ def fatal(n: int) -> int:
     return n + 1
 
 
-@activity(at_most_once=True, retry=RetryPolicy(max_attempts=1))
+@activity(at_most_once=True, retry=RetryPolicy(max_attempts=2, initial_interval=timedelta(0)))
 def once(n: int) -> int:
     calls["once"] += 1
     if "once" in deadly:
@@ -94,7 +94,7 @@ def near(n: int) -> int:
     return n + 1
 
 
-@callback_activity(timeout=timedelta(seconds=30), retry=RetryPolicy(max_attempts=2, jitter=False))
+@callback_activity(timeout=timedelta(minutes=5), retry=RetryPolicy(max_attempts=2, jitter=False))
 def ask(callback: Callback[int], question: str) -> None:
     calls["ask"] += 1
     seen[f"{question}/{attempt_info().attempt}"] = callback.url

@@ -165,7 +165,7 @@ class OrchestratorHandler:
                     continue
                 answer = run_task(self._runtime, delivery, seconds=seconds)
                 if answer is not None:
-                    answers.append(Delivery(answer.event, answer.receipt))
+                    answers.append(answer.delivery)
             if not self._take(execution_id, answers):
                 return False
             waiting = self._local.take(execution_id)

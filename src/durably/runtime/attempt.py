@@ -38,12 +38,13 @@ class Attempt:
     """An attempt that is to run now.
 
     Attributes:
+        delivery: of the task.
         call: runs the user's function; a coroutine if `is_async`.
         timeout_ms: start-to-close left, None for no bound.
     """
 
     task: ActivityTask
-    receipt: str
+    delivery: Delivery
     runnable: RunnableActivity
     call: Callable[[], Any]
     info: AttemptInfo
@@ -60,11 +61,18 @@ class Attempt:
 class Answer:
     """An event for the execution, and the receipt of the task that it answers.
 
-    Store both together: either in the turn that applies the event, or by `settle_answer`.
+    Store both together: either in the turn that applies the event, or by `settle_answer`. A turn takes it as a
+    delivery of the task: one that ends the process again and again shows in `receives`.
     """
 
     event: EventMessage
     receipt: str
+    receives: int
+
+    @property
+    def delivery(self) -> Delivery:
+        """The answer as a turn takes it."""
+        return Delivery(self.event, self.receipt, self.receives)
 
 
 def settle_answer(runtime: Runtime, answer: Answer) -> None:
@@ -88,12 +96,15 @@ def open_attempt(runtime: Runtime, delivery: Delivery) -> Attempt | Answer | Non
             runtime.backend.acknowledge([delivery.receipt])
             return None
         item = runtime.backend.read_item(task.key)
-        if item is not None and (task.again or not _current(item, task)):
+        if item is not None and task.again and delivery.receives == 1:
+            runtime.backend.acknowledge([delivery.receipt])  # whoever wrote the item holds a message of its own
+            return None
+        if item is not None and not _current(item, task):
             _overtaken(runtime, task, item, delivery.receipt)
             return None
     prepared = _prepare(runtime, task, options)
     if isinstance(prepared, BaseException):
-        return _fail(runtime, task, delivery.receipt, item, prepared)
+        return _fail(runtime, task, delivery, item, prepared)
     runnable, args, kwargs = prepared
     if options.at_most_once:
         item = _claim(runtime, task, item)
@@ -102,14 +113,14 @@ def open_attempt(runtime: Runtime, delivery: Delivery) -> Attempt | Answer | Non
                 f"attempt {task.attempt} of {task.name} was claimed before and never reported; "
                 "whether it ran to its end is unknown"
             )
-            return _fail(runtime, task, delivery.receipt, item, lost)
+            return _fail(runtime, task, delivery, item, lost)
     if options.mode == "callback":
         item = _open_callback(runtime, task, options, item)
         args = (_callback(runtime, item), *args)
     function = runnable.activity.implementation
     return Attempt(
         task=task,
-        receipt=delivery.receipt,
+        delivery=delivery,
         runnable=runnable,
         call=lambda: function(*args, **kwargs),
         info=AttemptInfo(
@@ -128,16 +139,14 @@ def attempt_returned(runtime: Runtime, attempt: Attempt, value: Any) -> Answer |
     """The function returned `value`."""
     task = attempt.task
     if attempt.runnable.is_callback:
-        runtime.backend.acknowledge([attempt.receipt])
+        runtime.backend.acknowledge([attempt.delivery.receipt])
         return None
     try:
         result = attempt.runnable.result.encode(value)
     except PayloadError as error:
         return attempt_raised(runtime, attempt, error)
-    answer = Answer(
-        EventMessage(run=task.run, event=ActivityCompleted(seq=task.key.seq, result=result, attempt=task.attempt)),
-        attempt.receipt,
-    )
+    event = ActivityCompleted(seq=task.key.seq, result=result, attempt=task.attempt)
+    answer = _answer(EventMessage(run=task.run, event=event), attempt.delivery)
     return _close_claim(runtime, attempt.item, answer)
 
 
@@ -148,7 +157,7 @@ def attempt_raised(runtime: Runtime, attempt: Attempt, error: BaseException) -> 
             f"activity {attempt.task.name} is a contract without an implementation in this process. Import the module "
             f"that holds its `@{attempt.task.name}.implement`."
         )
-    return _fail(runtime, attempt.task, attempt.receipt, attempt.item, error)
+    return _fail(runtime, attempt.task, attempt.delivery, attempt.item, error)
 
 
 def attempt_timed_out(runtime: Runtime, attempt: Attempt) -> Answer | None:
@@ -156,6 +165,11 @@ def attempt_timed_out(runtime: Runtime, attempt: Attempt) -> Answer | None:
     seconds = (attempt.timeout_ms or 0) / 1000
     error = ActivityTimeoutError(f"attempt {attempt.task.attempt} did not end within {seconds:g} s (start-to-close)")
     return attempt_raised(runtime, attempt, error)
+
+
+def following(task: ActivityTask, *, due_ms: int, failure: Failure | None) -> ActivityTask:
+    """The task of the next attempt."""
+    return replace(task, attempt=task.attempt + 1, queued_at_ms=due_ms, last_failure=failure, again=None)
 
 
 def attempt_lost(runtime: Runtime, delivery: Delivery) -> Answer | None:
@@ -178,7 +192,7 @@ def attempt_lost(runtime: Runtime, delivery: Delivery) -> Answer | None:
         f"attempt {task.attempt} of {task.name} was delivered again and again and never reported; its process "
         "probably died each time. Look for what ends it (memory, time, os._exit) in its log."
     )
-    return _fail(runtime, task, delivery.receipt, item, error)
+    return _fail(runtime, task, delivery, item, error)
 
 
 def retry_or_fail(
@@ -195,7 +209,7 @@ def retry_or_fail(
             delay_ms = policy.delay_ms(task.attempt, runtime.entropy.draw())
         due_ms = now_ms + delay_ms
         if options.schedule_to_close_ms is None or due_ms < task.scheduled_at_ms + options.schedule_to_close_ms:
-            next_task = replace(task, attempt=task.attempt + 1, queued_at_ms=due_ms, last_failure=failure)
+            next_task = following(task, due_ms=due_ms, failure=failure)
             next_item = ActivityItem(
                 key=task.key, state="retrying", attempt=next_task.attempt, version=version, last_failure=failure
             )
@@ -210,24 +224,28 @@ def retry_or_fail(
 # --- inside ------------------------------------------------------------------------------------------------
 
 
+def _answer(event: EventMessage, delivery: Delivery) -> Answer:
+    return Answer(event, delivery.receipt, delivery.receives)
+
+
 def _fail(
-    runtime: Runtime, task: ActivityTask, receipt: str, item: ActivityItem | None, error: BaseException
+    runtime: Runtime, task: ActivityTask, delivery: Delivery, item: ActivityItem | None, error: BaseException
 ) -> Answer | None:
     failure = failure_of(error)
     for _ in range(_MAX_CONFLICTS):
         next_item, follow = retry_or_fail(runtime, task, failure, item)
         if isinstance(follow, EventMessage) and next_item is None:
-            return Answer(follow, receipt)
+            return _answer(follow, delivery)
         if isinstance(follow, Outgoing) and not _wanted(runtime, task):
-            runtime.backend.acknowledge([receipt])
+            runtime.backend.acknowledge([delivery.receipt])
             return None
         send = (follow,) if isinstance(follow, Outgoing) else (Outgoing(follow),)
-        outcome = runtime.backend.settle(Settlement(item=next_item, send=send, acknowledge=(receipt,)))
+        outcome = runtime.backend.settle(Settlement(item=next_item, send=send, acknowledge=(delivery.receipt,)))
         if outcome.written:
             return None
         item = outcome.found
         if item is not None and not _current(item, task):
-            _overtaken(runtime, task, item, receipt)
+            _overtaken(runtime, task, item, delivery.receipt)
             return None
     raise _contended(task)
 
@@ -254,17 +272,11 @@ def _current(item: ActivityItem, task: ActivityTask) -> bool:
 
 
 def _overtaken(runtime: Runtime, task: ActivityTask, item: ActivityItem, receipt: str) -> None:
-    """A later attempt exists or nobody waits any more. What its item's change was to send may be lost: send it again.
-
-    A task that was itself sent again is only dropped: whoever wrote the item holds the original message.
-    """
+    """A later attempt exists or nobody waits any more. What the item's writer was to send may be lost: send it now."""
     send: tuple[Outgoing, ...] = ()
-    if task.again:
-        pass
-    elif item.state == "retrying" and item.attempt == task.attempt + 1:
+    if item.state == "retrying" and item.attempt == task.attempt + 1:
         now_ms = runtime.clock.now_ms()
-        again = replace(task, attempt=item.attempt, queued_at_ms=now_ms, last_failure=item.last_failure)
-        send = (Outgoing(again, now_ms),)
+        send = (Outgoing(following(task, due_ms=now_ms, failure=item.last_failure), now_ms),)
     elif item.state == "closed" and item.attempt == task.attempt and item.last_failure is not None:
         event = ActivityFailed(seq=task.key.seq, failure=item.last_failure, attempt=item.attempt)
         send = (Outgoing(EventMessage(run=task.run, event=event)),)
