@@ -107,8 +107,6 @@ class TurnTaker:
                     _discard(plan)
                     continue
                 kept.extend(outcome.kept)
-                if plan.resend:
-                    backend.send(plan.resend)
                 self._keep_live(plan)
             if not lost:
                 return TurnsTaken(kept, broken)
@@ -170,10 +168,13 @@ class TurnTaker:
         wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=None)
         before = state.outstanding() if again else []
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
-        plan.resend = (
-            *plan.resend,
-            *dispatches(live.run, [e for e in before if e.seq in state.unresolved], now_ms=now_ms, again=True),
-        )
+        again_events = [event for event in before if event.seq in state.unresolved]
+        resend = (*plan.resend, *dispatches(live.run, again_events, now_ms=now_ms, again=True))
+        if plan.commit is None:
+            plan.resend = resend
+        else:  # sent before the deliveries are acknowledged, or a failure between the two would lose it
+            plan.resend = ()
+            plan.commit = replace(plan.commit, send=(*plan.commit.send, *resend))
         return plan
 
     def _plan_news(
