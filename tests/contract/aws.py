@@ -6,21 +6,25 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from threading import RLock
 from typing import Any
+from unittest.mock import Mock
 
+import botocore.endpoint
 import moto.sqs.models
 import pytest
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
 from durably.adapters.aws import AwsBackend, AwsSettings, Clients, keys
-from durably.adapters.aws.metering import Meter
+from durably.adapters.aws.metering import Bill, Meter
 from durably.ports.messages import CallbackDeadline, Delivery, Outgoing
+from tests.contract.aws_faults import REFUSED, Faults
 from tests.contract.harness import ManualClock
 
 REGION = "us-east-1"
@@ -36,6 +40,7 @@ class Cloud:
     clients: Clients
     clock: ManualClock
     meter: Meter
+    faults: Faults
     lock: RLock = field(default_factory=RLock)
 
     def backend(self) -> AwsBackend:
@@ -56,6 +61,8 @@ def cloud(clock: ManualClock, *, observers: tuple[Callable[[Any], None], ...] = 
     process = BotocoreStubber.process_request
 
     def locked(stubber: BotocoreStubber, request: Any) -> Any:
+        if hasattr(request, REFUSED):
+            return None
         with lock:
             return process(stubber, request)
 
@@ -67,15 +74,19 @@ def cloud(clock: ManualClock, *, observers: tuple[Callable[[Any], None], ...] = 
         patch.setattr(BotocoreStubber, "process_request", locked)
         patch.setattr(moto.sqs.models, "unix_time_millis", now_ms)
         patch.setattr(moto.sqs.models, "unix_time", lambda: now_ms() / 1000)
-        clients, meter = made_clients(observers)
-        yield Cloud(deploy(clients, **settings), clients, clock, meter, lock)
+        patch.setattr(botocore.endpoint, "time", Mock(spec=time))  # boto sleeps between its attempts
+        clients, meter, faults = made_clients(observers)
+        faults.planned.clear()
+        deployed = Cloud(deploy(clients, **settings), clients, clock, meter, faults, lock)
+        meter.bill = Bill()
+        yield deployed
 
 
 @cache
-def made_clients(observers: tuple[Callable[[Any], None], ...]) -> tuple[Clients, Meter]:
+def made_clients(observers: tuple[Callable[[Any], None], ...]) -> tuple[Clients, Meter, Faults]:
     """Making clients takes a second; moto serves those that exist already, too."""
-    meter = Meter()
-    return Clients(region=REGION, observers=(meter.observe, *observers)), meter
+    meter, faults = Meter(), Faults()
+    return Clients(region=REGION, observers=(meter.observe, faults.observe, *observers)), meter, faults
 
 
 def deploy(clients: Clients, **settings: Any) -> AwsSettings:
@@ -105,7 +116,7 @@ def deploy(clients: Clients, **settings: Any) -> AwsSettings:
     secret = clients.secretsmanager.create_secret(
         Name="durably-tokens", SecretString=json.dumps({"current": "k1", "k1": "1" * 32})
     )
-    fifo = {"FifoQueue": "true", "DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId"}
+    fifo: Any = {"FifoQueue": "true", "DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId"}
     sqs = clients.sqs
     delay = sqs.create_queue(QueueName="delay")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=delay, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -161,7 +172,7 @@ class SqsSource:
     def _receive_from(self, queue: str, limit: int, now_ms: int, visibility_ms: int) -> list[Delivery]:
         if limit < 1:
             return []
-        answer = self._sqs.receive_message(
+        answer: Any = self._sqs.receive_message(
             QueueUrl=queue,
             MaxNumberOfMessages=limit,
             VisibilityTimeout=visibility_ms // 1000,

@@ -36,7 +36,7 @@ class Harness:
 
     Attributes:
         patience_s: how long a message may take on its way; a queue in the same process takes no time.
-        drops_copies: whether a message that is queued already is not queued again; a standard SQS queue does not notice.
+        drops_copies: whether what is queued already is not queued again; a standard SQS queue does not notice.
         knows_next_due: whether the source can tell when the next message is due.
     """
 

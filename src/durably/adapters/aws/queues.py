@@ -2,9 +2,9 @@
 
 | message | due | goes to |
 |---|---|---|
-| event, wake | now | FIFO queue, group = execution |
-| activity task | within 900 s | queue of its activity |
-| callback deadline; event, wake | within 900 s | delay queue |
+| event, wake, local activity's task | now | FIFO queue, group = execution |
+| the same, callback deadline | within 900 s | delay queue |
+| any other activity's task | within 900 s | queue of its activity |
 | any | later | one-off schedule, then delay queue |
 
 What can never be sent (no such queue, too large) becomes `ActivityFailed`, so that the execution learns of it.
@@ -157,7 +157,7 @@ class Queues:
     def _queue_of(self, message: Message, wait_ms: int) -> str | NonRetryableError:
         """URL of a queue; empty where the scheduler has to wait first."""
         queue = None
-        if isinstance(message, ActivityTask):
+        if isinstance(message, ActivityTask) and not _local(message):
             queue = self._settings.activity_queues.get(message.name)
             if queue is None:
                 return NonRetryableError(
@@ -249,6 +249,11 @@ def check_size(size: int) -> None:
             f"A payload of {size} bytes is more than the {LARGEST_BODY_BYTES} that travel. Store it yourself "
             "(S3, a database) and pass on where it is."
         )
+
+
+def _local(task: ActivityTask) -> bool:
+    """Whether the orchestrator's own function runs it, so that it travels as an event does."""
+    return task.options is not None and task.options.mode == "local"
 
 
 def _batches(letters: Sequence[_Letter]) -> Iterable[list[_Letter]]:

@@ -1,0 +1,262 @@
+"""Where messages go, how many at once, and what becomes of those that SQS does not take."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from durably.adapters.aws import AwsBackend, keys
+from durably.core.errors import StorageError
+from durably.core.events import ActivityCompleted, ActivityFailed
+from durably.core.options import ActivityOptions
+from durably.ports.messages import ActivityTask, CallbackDeadline, EventMessage, Message, Outgoing
+from tests.contract.aws import Cloud, SqsSource
+from tests.contract.builders import OTHER_GEN, RUN, completed, run_key, task, wake
+from tests.contract.harness import START_MS, Harness
+from tests.unit.adapters.aws.bodies import noise
+
+SOON = START_MS + 5_500
+LATER = START_MS + 900_001
+
+
+def received(made: Cloud, queue: str) -> list[Any]:
+    found: list[Any] = []
+    while True:
+        answer: Any = made.clients.sqs.receive_message(
+            QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=600, MessageSystemAttributeNames=["All"]
+        )
+        if "Messages" not in answer:
+            return found
+        found += answer["Messages"]
+
+
+def deadline(due_ms: int) -> Outgoing:
+    message = task().message
+    assert isinstance(message, ActivityTask)
+    return Outgoing(CallbackDeadline(task=message), due_ms)
+
+
+def local(due_ms: int = 0) -> Outgoing:
+    message = task().message
+    assert isinstance(message, ActivityTask)
+    return Outgoing(dataclasses.replace(message, name="nowhere", options=ActivityOptions(mode="local")), due_ms)
+
+
+def drained(made: Cloud, backend: AwsBackend) -> list[Message]:
+    return list(Harness(backend, SqsSource(made, backend), made.clock).drain().values())
+
+
+@pytest.mark.parametrize(
+    ("outgoing", "queue"),
+    [
+        (completed(), "events"),
+        (wake(), "events"),
+        (local(), "events"),
+        (task(), "act"),
+        (task(due_ms=SOON), "act"),
+        (completed(due_ms=SOON), "delay"),
+        (wake(due_ms=SOON), "delay"),
+        (local(SOON), "delay"),
+        (deadline(0), "delay"),
+        (deadline(SOON), "delay"),
+        (completed(due_ms=LATER), ""),
+        (task(due_ms=LATER), ""),
+        (local(LATER), ""),
+        (deadline(LATER), ""),
+    ],
+)
+def test_each_message_goes_to_its_queue(made: Cloud, backend: AwsBackend, outgoing: Outgoing, queue: str) -> None:
+    urls = {"events": made.settings.events_queue, "delay": made.settings.delay_queue}
+    urls["act"] = made.settings.activity_queues["act"]
+    backend.send([outgoing])
+    made.clock.advance(6_000)
+    found = {name: len(received(made, url)) for name, url in urls.items()}
+    assert found == {name: int(name == queue) for name in urls}
+    schedules = made.clients.scheduler.list_schedules(GroupName="durably")["Schedules"]
+    assert len(schedules) == int(queue == "")
+
+
+def test_events_travel_in_the_group_of_their_execution_under_their_own_id(made: Cloud, backend: AwsBackend) -> None:
+    long = run_key("x" * 256, OTHER_GEN)
+    backend.send([completed(), Outgoing(EventMessage(run=long, event=ActivityCompleted(seq=1, result="1")))])
+    attributes = [message["Attributes"] for message in received(made, made.settings.events_queue)]
+    assert attributes[0]["MessageGroupId"] == "packet-42"
+    assert attributes[0]["MessageDeduplicationId"] == completed().message.id
+    assert len(attributes[1]["MessageGroupId"]) == 64
+
+
+def test_a_lost_message_that_is_sent_again_is_not_taken_for_its_copy(made: Cloud, backend: AwsBackend) -> None:
+    backend.send([wake()])
+    backend.send_again([wake()], again="dead-1")
+    ids = {found["Attributes"]["MessageDeduplicationId"] for found in received(made, made.settings.events_queue)}
+    assert ids == {wake().message.id, f"{wake().message.id}.dead-1"}
+
+
+def test_a_thousand_messages_take_a_hundred_requests_and_all_arrive(made: Cloud, backend: AwsBackend) -> None:
+    backend.send([task(seq=seq) for seq in range(1, 1001)])
+    assert made.meter.bill.requests == {"sqs.SendMessageBatch": 100}
+    bodies = [json.loads(found["Body"]) for found in received(made, made.settings.activity_queues["act"])]
+    assert {body["id"] for body in bodies} == {task(seq=seq).message.id for seq in range(1, 1001)}
+
+
+def test_a_batch_stays_below_one_mebibyte(made: Cloud, backend: AwsBackend) -> None:
+    sizes: list[int] = []
+
+    def weigh(params: Any, **_: Any) -> None:
+        sizes.append(sum(len(entry["MessageBody"]) for entry in params["Entries"]))
+
+    made.clients.sqs.meta.events.register("before-parameter-build.sqs.SendMessageBatch", weigh, unique_id="weigh")
+    backend.send([task(seq=seq, payload=noise(190_000)) for seq in range(1, 13)])
+    made.clients.sqs.meta.events.unregister("before-parameter-build.sqs.SendMessageBatch", unique_id="weigh")
+    assert len(sizes) == 3
+    assert max(sizes) <= 1024 * 1024
+    assert len(drained(made, backend)) == 12
+
+
+def test_a_message_over_200_kb_travels_by_reference(made: Cloud, backend: AwsBackend) -> None:
+    big = task(payload=noise(300_000))
+    backend.send([big])
+    assert made.meter.bill.requests == {"s3.PutObject": 1, "sqs.SendMessageBatch": 1}
+    assert sum(made.meter.bill.queue_units.values()) == 1
+    assert drained(made, backend) == [big.message]
+
+
+def test_characters_that_sqs_refuses_arrive(made: Cloud, backend: AwsBackend) -> None:
+    odd = Outgoing(EventMessage(run=RUN, event=ActivityCompleted(seq=1, result='"\ufffe\uffff\\u0000\x7f☃"')))
+    backend.send([odd])
+    assert "\uffff" not in received(made, made.settings.events_queue)[0]["Body"]
+    made.clock.advance(600_000)
+    assert drained(made, backend) == [odd.message]
+
+
+# --- refused entries -----------------------------------------------------------------------------------
+
+
+class PartOfBatch:
+    """Lets SQS refuse the entries of some messages in the next answers."""
+
+    def __init__(self, made: Cloud, codes: dict[str, tuple[str, bool]], *, answers: int) -> None:
+        self.codes, self.answers = codes, answers
+        self.events: Any = made.clients.sqs.meta.events
+
+    def __enter__(self) -> None:
+        self.events.register("after-call.sqs.SendMessageBatch", self.refuse)
+        self.events.register("before-parameter-build.sqs.SendMessageBatch", self.remember)
+
+    def __exit__(self, *_: object) -> None:
+        self.events.unregister("after-call.sqs.SendMessageBatch", self.refuse)
+        self.events.unregister("before-parameter-build.sqs.SendMessageBatch", self.remember)
+
+    def remember(self, params: Any, context: Any, **_: Any) -> None:
+        context["ids"] = {entry["Id"]: json.loads(entry["MessageBody"])["id"] for entry in params["Entries"]}
+
+    def refuse(self, parsed: Any, context: Any, **_: Any) -> None:
+        if not self.answers:
+            return
+        self.answers -= 1
+        for entry in parsed["Successful"].copy():
+            code, sender_fault = self.codes.get(context["ids"][entry["Id"]], ("", False))
+            if code:
+                parsed["Successful"].remove(entry)
+                failed = {"Id": entry["Id"], "Code": code, "SenderFault": sender_fault, "Message": "as planned"}
+                parsed.setdefault("Failed", []).append(failed)
+
+
+def test_entries_that_sqs_did_not_take_are_sent_again_alone(made: Cloud, backend: AwsBackend) -> None:
+    messages = [task(seq=seq) for seq in range(1, 6)]
+    refused = {task(seq=seq).message.id: ("InternalError", False) for seq in (2, 4)}
+    with PartOfBatch(made, refused, answers=2):
+        backend.send(messages)
+    assert made.meter.bill.requests["sqs.SendMessageBatch"] == 3
+    assert made.meter.bill.messages == 5 + 2 + 2
+
+
+def test_entries_that_sqs_never_takes_are_told_and_the_others_are_sent(made: Cloud, backend: AwsBackend) -> None:
+    with (
+        PartOfBatch(made, {task(seq=2).message.id: ("InternalError", False)}, answers=99),
+        pytest.raises(StorageError, match=r"task\.2\.1 in 5 attempts"),
+    ):
+        backend.send([task(seq=1), task(seq=2), completed()])
+    ids = {message.id for message in drained(made, backend)}
+    assert {task(seq=1).message.id, completed().message.id} <= ids
+
+
+def test_a_message_that_sqs_can_never_take_becomes_the_activitys_failure(made: Cloud, backend: AwsBackend) -> None:
+    with PartOfBatch(made, {task(seq=2).message.id: ("InvalidMessageContents", True)}, answers=1):
+        backend.send([task(seq=1), task(seq=2, attempt=1)])
+    (failed,) = [message for message in drained(made, backend) if isinstance(message, EventMessage)]
+    assert isinstance(failed.event, ActivityFailed)
+    assert (failed.event.seq, failed.event.attempt, failed.event.failure.non_retryable) == (2, 1, True)
+    assert "InvalidMessageContents" in failed.event.failure.message
+
+
+def test_a_deleted_queue_becomes_the_activitys_failure_and_the_others_are_sent(
+    made: Cloud, backend: AwsBackend
+) -> None:
+    made.clients.sqs.delete_queue(QueueUrl=made.settings.activity_queues["other"])
+    first = task(seq=1).message
+    assert isinstance(first, ActivityTask)
+    backend.send([Outgoing(dataclasses.replace(first, name="other")), task(seq=2)])
+    events = received(made, made.settings.events_queue)
+    assert [json.loads(found["Body"])["id"] for found in events] == [f"{RUN.gen}.1.failed.1.1"]
+    assert len(received(made, made.settings.activity_queues["act"])) == 1
+
+
+def test_an_activity_without_a_queue_fails_and_says_what_to_do(made: Cloud, backend: AwsBackend) -> None:
+    message = task(attempt=2).message
+    assert isinstance(message, ActivityTask)
+    backend.send([Outgoing(dataclasses.replace(message, name="forgotten"), LATER)])
+    (failed,) = drained(made, backend)
+    assert isinstance(failed, EventMessage)
+    assert isinstance(failed.event, ActivityFailed)
+    assert (failed.event.seq, failed.event.attempt) == (1, 2)
+    assert "DURABLY_ACTIVITY_QUEUES" in failed.event.failure.message
+
+
+@pytest.mark.parametrize("too_large", [task, completed], ids=["input", "result"])
+def test_a_payload_of_ten_megabytes_becomes_the_activitys_failure(
+    made: Cloud, backend: AwsBackend, too_large: Any
+) -> None:
+    message = too_large().message
+    payload = f'"{"x" * 10_000_000}"'
+    if isinstance(message, ActivityTask):
+        message = dataclasses.replace(message, input=payload)
+    else:
+        message = EventMessage(run=RUN, event=ActivityCompleted(seq=1, result=payload))
+    backend.send([Outgoing(message)])
+    (failed,) = drained(made, backend)
+    assert isinstance(failed, EventMessage)
+    assert isinstance(failed.event, ActivityFailed)
+    assert failed.event.failure.type.endswith("PayloadError")
+    assert made.meter.bill.requests["s3.PutObject"] == 0
+
+
+def test_a_lost_fifo_queue_is_the_operators_matter(made: Cloud, backend: AwsBackend) -> None:
+    made.clients.sqs.delete_queue(QueueUrl=made.settings.events_queue)
+    with pytest.raises(StorageError):
+        backend.send([wake()])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"due_ms": "soon"}',
+        '{"due_ms": 0, "message": {}}',
+        '{"due_ms": 0, "gen": "G", "ref": "x"}',
+    ],
+)
+def test_what_is_no_message_of_ours_is_called_so(backend: AwsBackend, body: str) -> None:
+    with pytest.raises(StorageError):
+        backend.open_envelope(body)
+
+
+def test_every_group_of_characters_fits_sqs() -> None:
+    group = keys.message_group(wake(run_key("A._:/@=+-z")).message)
+    assert group == "A._:/@=+-z"
