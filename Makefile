@@ -9,15 +9,18 @@ SEEDS ?= 500
 PY := .venv/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check --no-input install
 TYPED = $(wildcard src orchestrators activities demo benchmarks tests)
+SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .venv-sam/bin/sam
+TEMPLATES := infra/routes.yaml infra/watch.yaml infra/alarms.yaml
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= \
 	.venv-lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types imports simulate bench lock clean
+.PHONY: help demo test check format lint types imports simulate bench lock clean \
+	infra-check cloud cloud-test
 
 help: ## List the targets (needs nothing)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.project ## Run the packet-routing story for real: ARGS="--packets 20 --seed 7 --kill" (needs the core lock)
 	@$(PY) -m demo.packet_routing $(ARGS)
@@ -53,14 +56,26 @@ simulate: .venv/.dev ## Run SEEDS=500 seeded simulations: ARGS="--first-seed 100
 bench: .venv/.project ## Measure: one JSON object a line (needs the core lock)
 	@$(PY) -m benchmarks $(ARGS)
 
+infra-check: .venv/.dev .venv-sam/.done .venv-checkov/.done ## Check what is deployed: SAM, cfn-lint, checkov (needs the sam and checkov locks)
+	$(SAM) validate --lint
+	.venv-sam/bin/cfn-lint template.yaml $(TEMPLATES)
+	.venv-checkov/bin/checkov --config-file infra/checkov.yaml -f template.yaml $(TEMPLATES)
+	$(PY) -m durably.cli template --check
+
+cloud: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Deploy to a small AWS on this machine until Ctrl-C (needs the sam and cloud locks)
+	@$(PY) -m tests.cloud $(ARGS)
+
+cloud-test: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Deploy there and run the stories: ARGS="-k routing" (needs the sam and cloud locks)
+	@DURABLY_CLOUD_TESTS=1 $(PY) -m pytest tests/cloud $(ARGS)
+
 lock: .venv-lock/.done ## Bring requirements/*.txt up to date (needs Python 3.11 itself and the package index)
-	@for lock in core aws dev lock; do \
+	@for lock in core aws dev sam cloud checkov lock; do \
 		echo "Locking requirements/$$lock.txt" >&2; \
 		$(COMPILE) --output-file requirements/$$lock.txt requirements/$$lock.in || exit 1; \
 	done
 
 clean: ## Remove what these targets made (needs nothing)
-	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-lock .venv-sam .venv-cloud .venv-checkov .aws-sam .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- set-up: each stamp is newer than what it was made from --------------------------------------------
@@ -93,6 +108,13 @@ $(PY):
 .venv/.dev: requirements/dev.txt .venv/.project
 	@echo "Installing what $< locks" >&2
 	@$(PIP) --require-hashes -r $<
+	@touch $@
+
+# Tools whose pins exclude each other's and the project's. The locks are complete, so nothing is resolved here.
+.venv-%/.done: requirements/%.txt $(PY)
+	@echo "Installing what $< locks in .venv-$*" >&2
+	@$(PY) -m venv --clear .venv-$*
+	@.venv-$*/bin/python -m pip --quiet --disable-pip-version-check --no-input install --no-deps --require-hashes -r $<
 	@touch $@
 
 # Locks are made under the oldest supported Python; tests/house proves them complete for the others.

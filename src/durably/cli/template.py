@@ -173,7 +173,7 @@ def _difference(name: str, before: str, after: str) -> list[str]:
 
 
 _SECRET = """\
-            - { Effect: Allow, Action: secretsmanager:GetSecretValue, Resource: !Ref TokenSecret }
+            - { Effect: Allow, Action: secretsmanager:GetSecretValue, Resource: !GetAtt TokenSecret.Id }
 """
 
 _RESOURCES = """\
@@ -188,7 +188,7 @@ _RESOURCES = """\
         - !Ref SendMessages
         - Statement:
 {secret}            - Effect: Allow
-              Action: [sqs:ReceiveMessage, sqs:DeleteMessage, sqs:GetQueueAttributes, sqs:ChangeMessageVisibility]
+              Action: [sqs:ReceiveMessage, sqs:DeleteMessage, sqs:GetQueueAttributes, sqs:ChangeMessageVisibility*]
               Resource: !GetAtt {name}Queue.Arn
 
   {name}Source:

@@ -1,0 +1,81 @@
+"""The real `sam build` and `sam deploy` of a project, against the emulator."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.cloud.emulator import CREDENTIALS, ROOT, Emulator, surroundings
+
+SAM = ROOT / ".venv-sam" / "bin" / "sam"
+PYTHON = ROOT / ".venv-cloud" / "bin" / "python"
+WITHIN_S = 300.0
+RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
+ARCHITECTURE = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+
+
+class DeploymentError(Exception):
+    """SAM refused, or the stack did not come up."""
+
+
+class Deployment:
+    """A project's stack.
+
+    Attributes:
+        stack: its name.
+        outputs: of the stack, by key.
+        seconds: that the last build and deployment took.
+    """
+
+    def __init__(self, emulator: Emulator, project: Path, stack: str, work: Path, **parameters: str) -> None:
+        self.emulator = emulator
+        self.project = project
+        self.stack = stack
+        self.work = work
+        self.parameters = {"Architecture": ARCHITECTURE, "Runtime": RUNTIME, **parameters}
+        self.outputs: dict[str, str] = {}
+        self.seconds = 0.0
+
+    def bring_up(self) -> None:
+        """Build the project as it is now, and create or update the stack."""
+        began = time.monotonic()
+        chosen = [f"{name}={value}" for name, value in self.parameters.items()]
+        built = self.work / "built"
+        template = ["--template", str(self.project / "template.yaml"), "--parameter-overrides", *chosen]
+        self._sam("build", "--build-dir", str(built), "--parallel", *template)
+        self._sam(
+            *("deploy", "--template", str(built / "template.yaml"), "--stack-name", self.stack, "--resolve-s3"),
+            *("--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-fail-on-empty-changeset"),
+            *("--no-progressbar", "--parameter-overrides", *chosen),
+        )
+        listed = self._sam("list", "stack-outputs", "--stack-name", self.stack, "--output", "json")
+        self.outputs = {each["OutputKey"]: each["OutputValue"] for each in json.loads(listed)}
+        self.seconds = time.monotonic() - began
+
+    def _sam(self, *arguments: str) -> str:
+        environment = surroundings() | CREDENTIALS
+        environment |= {
+            "AWS_ENDPOINT_URL": self.emulator.url,
+            "SAM_CLI_TELEMETRY": "0",
+            "ARCHITECTURE": "native",
+            "RUNTIME": RUNTIME,
+            "PYTHON": str(PYTHON),
+            "WHEELS": str(ROOT / "build" / "lambda"),
+        }
+        done = subprocess.run(
+            [SAM, *arguments],
+            cwd=self.work,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=WITHIN_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise DeploymentError(f"sam {arguments[0]} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+        return done.stdout

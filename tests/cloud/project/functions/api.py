@@ -1,0 +1,18 @@
+from durably.aws import api_handler
+from orchestrators import stories
+
+handler = api_handler(
+    stories.sums,
+    stories.fans_out,
+    stories.persists,
+    stories.runs_out_of_time,
+    stories.waits_in_vain,
+    stories.naps,
+    stories.works,
+    stories.ponders,
+    stories.spins,
+    stories.kills,
+    stories.loses,
+    stories.is_upgraded,
+    stories.is_broken,
+)

@@ -1,0 +1,37 @@
+"""The project that the stories are deployed from: this one's template, and other orchestrators and activities."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cloud.emulator import ROOT, surroundings
+
+HERE = Path(__file__).parent / "project"
+STORIES = Path("orchestrators") / "stories.py"
+
+
+def write_project(folder: Path) -> None:
+    """Copy this project, add the stories, and let `durably template` write what their activities need."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("infra", "orchestrators", "activities", "src"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("template.yaml", "requirements/aws.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("orchestrators", "activities"):
+        shutil.copytree(HERE / name, folder / name, ignore=ignored, dirs_exist_ok=True)
+    shutil.copytree(HERE / "functions", folder / "infra" / "functions", ignore=ignored, dirs_exist_ok=True)
+    command = [sys.executable, "-m", "durably.cli", "template", "--update"]
+    subprocess.run(command, cwd=folder, env=surroundings(), check=True, capture_output=True, timeout=60)
+
+
+def set_version(folder: Path, version: int) -> None:
+    """Edit the stories: some behave differently in each version."""
+    file = folder / STORIES
+    text, changed = re.subn(r"^VERSION = \d+$", f"VERSION = {version}", file.read_text(), flags=re.MULTILINE)
+    assert changed == 1
+    file.write_text(text)

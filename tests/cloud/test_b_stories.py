@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.cloud.stack import Stack, eventually, request
+
+
+def completed(stack: Stack, execution_id: str) -> Counter[int]:
+    """How often each activity's result is recorded, by seq."""
+    events = stack.history(execution_id)
+    return Counter(event["attributes"]["seq"] for event in events if event["event"] == "ActivityCompleted")
+
+
+def test_steps_follow_each_other(stories: Stack) -> None:
+    stories.start("sums", "sums", count=10)
+    assert stories.result("sums") == 55
+
+
+def test_an_activity_that_fails_is_tried_again(stories: Stack) -> None:
+    stories.start("persists", "persists", value=5)
+    assert stories.result("persists") == 5
+
+
+def test_an_activity_that_takes_too_long_times_out(stories: Stack) -> None:
+    stories.start("runs_out_of_time", "late")
+    assert "Timeout" in stories.result("late")
+
+
+def test_a_callback_that_does_not_come_times_out_and_then_comes_too_late(stories: Stack, marks: Path) -> None:
+    stories.start("waits_in_vain", "in-vain", marks=str(marks))
+    assert "Timeout" in stories.result("in-vain")
+    assert request("POST", (marks / "url").read_text(), 1, signed=False).status == 410
+
+
+def test_a_short_timer_fires_when_it_is_due(stories: Stack) -> None:
+    stories.start("naps", "nap", seconds=2.0)
+    assert 2.0 <= stories.result("nap") < 30.0
+
+
+def test_a_timer_beyond_the_delay_queue_becomes_a_schedule(stories: Stack) -> None:
+    stories.start("naps", "long-nap", seconds=86400.0)
+    scheduler = stories.client("scheduler")
+    group = next(
+        each["Name"]
+        for each in scheduler.list_schedule_groups()["ScheduleGroups"]
+        if each["Name"].startswith("stories-")
+    )
+
+    def look() -> str | None:
+        found = scheduler.list_schedules(GroupName=group)["Schedules"]
+        return found[0]["Name"] if found else None
+
+    name = eventually(look, what="a schedule")
+    assert name is not None
+    schedule = scheduler.get_schedule(GroupName=group, Name=name)
+    assert schedule["ActionAfterCompletion"] == "DELETE"
+    # the scheduler's clock cannot be moved, so let what it would do happen now: early, it must not fire the timer
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    scheduler.update_schedule(
+        GroupName=group,
+        Name=name,
+        Target=schedule["Target"],
+        FlexibleTimeWindow=schedule["FlexibleTimeWindow"],
+        ActionAfterCompletion="DELETE",
+        ScheduleExpression=f"at({soon:%Y-%m-%dT%H:%M:%S})",
+        ScheduleExpressionTimezone="UTC",
+    )
+    eventually(
+        lambda: look() != name or _fires_at(stories, group, name) > soon + timedelta(hours=20), what="forwarding"
+    )
+    assert stories.show("long-nap")["status"] == "running"
+
+
+def _fires_at(stack: Stack, group: str, name: str) -> datetime:
+    expression = stack.client("scheduler").get_schedule(GroupName=group, Name=name)["ScheduleExpression"]
+    return datetime.fromisoformat(expression.removeprefix("at(").removesuffix(")")).replace(tzinfo=UTC)
+
+
+def test_a_function_killed_in_mid_activity_costs_delay_only(stories: Stack, marks: Path) -> None:
+    stories.start("works", "works", marks=str(marks), seconds=3.0)
+    eventually(lambda: list(marks.iterdir()), what="the activity to begin")
+    assert stories.kill("StepsActivities") > 0
+    assert stories.result("works") == 2
+    assert completed(stories, "works") == {1: 1}
+
+
+def test_a_function_killed_in_mid_turn_costs_delay_only(stories: Stack, marks: Path) -> None:
+    stories.start("ponders", "ponders", marks=str(marks))
+    eventually(lambda: list(marks.iterdir()), what="the turn to begin")
+    assert stories.kill("RoutingOrchestrator") > 0
+    assert stories.result("ponders") == 7
+    assert completed(stories, "ponders") == {1: 1}
+
+
+def test_functions_killed_all_the_time_lose_and_repeat_nothing(stories: Stack) -> None:
+    for number in range(5):
+        stories.start("sums", f"killed-{number}", count=8)
+    for function in ("RoutingOrchestrator", "StepsActivities", "RoutingOrchestrator"):
+        time.sleep(1.5)
+        stories.kill(function)
+    for number in range(5):
+        assert stories.result(f"killed-{number}", within=180) == 36
+        assert set(completed(stories, f"killed-{number}").values()) == {1}
+
+
+def test_an_endless_loop_stalls_itself_and_nobody_else(stories: Stack) -> None:
+    stories.start("spins", "spins")
+    for number in range(3):
+        stories.start("sums", f"beside-spins-{number}", count=3)
+    for number in range(3):
+        assert stories.result(f"beside-spins-{number}", within=180) == 6
+    assert stories.stalled("spins")["failure"] is not None
+
+
+def test_a_process_that_dies_at_every_try_stalls_and_harms_nobody_for_long(stories: Stack) -> None:
+    stories.start("kills", "kills")
+    for number in range(3):
+        stories.start("sums", f"beside-kills-{number}", count=3)
+    assert stories.stalled("kills", within=180)["failure"] is not None
+    for number in range(3):
+        assert stories.result(f"beside-kills-{number}", within=180) == 6
+
+
+def test_what_dead_letters_comes_back_as_a_failure(stories: Stack) -> None:
+    sqs, queue = stories.client("sqs"), stories.queue("FragileActivitiesQueue")
+    redrive = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["RedrivePolicy"])["Attributes"]["RedrivePolicy"]
+    sooner = {"VisibilityTimeout": "2", "RedrivePolicy": redrive.replace('"maxReceiveCount":5', '"maxReceiveCount":2')}
+    assert sooner["RedrivePolicy"] != redrive
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes=sooner)
+    stories.start("loses", "loses")
+    assert stories.result("loses") != "nothing"
+
+
+@pytest.mark.parametrize("count", [1000])
+def test_a_thousand_activities_fan_out_and_in(stories: Stack, count: int) -> None:
+    stories.start("fans_out", "fans-out", count=count)
+    assert stories.result("fans-out", within=400) == count * (count + 1) // 2
+    assert completed(stories, "fans-out") == dict.fromkeys(range(1, count + 1), 1)
