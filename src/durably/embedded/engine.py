@@ -19,7 +19,8 @@ from durably.runtime.turn import TurnsTaken, TurnTaker
 
 _logger = logging.getLogger("durably.engine")
 
-_POLL_S = 0.02
+_POLL_S = 0.02  # how soon the work of other processes is seen; this process's own is seen at once
+_TICK_MS = 1
 _RETRY_S = 1.0
 _BATCH = 500
 _RECEIVE = 1_000
@@ -41,6 +42,7 @@ class Engine:
         self._workers = Workers(runtime, answered=self._answered, failed=self._failed, threads=threads)
         self._inbox: SimpleQueue[Delivery | None] = SimpleQueue()
         self._later: list[tuple[float, Delivery]] = []
+        self._later_lock = threading.Lock()
         self._stopping = False
         self._next_poll = 0.0
         self._thread = threading.Thread(target=self._run, name="durably-engine", daemon=True)
@@ -83,7 +85,12 @@ class Engine:
         self._inbox.put(Delivery(answer.event, answer.receipt))
 
     def _failed(self, delivery: Delivery) -> None:
-        self._later.append((time.monotonic() + _RETRY_S, delivery))
+        self._put_off([delivery])
+
+    def _put_off(self, deliveries: Iterable[Delivery]) -> None:
+        at = time.monotonic() + _RETRY_S
+        with self._later_lock:
+            self._later.extend((at, delivery) for delivery in deliveries)
 
     def _run(self) -> None:
         while True:
@@ -118,23 +125,27 @@ class Engine:
         return deliveries
 
     def _due_again(self, now: float) -> list[Delivery]:
-        due = [delivery for at, delivery in self._later if at <= now]
-        if due:
-            self._later = [(at, delivery) for at, delivery in self._later if at > now]
+        with self._later_lock:
+            due = [delivery for at, delivery in self._later if at <= now]
+            if due:
+                self._later = [(at, delivery) for at, delivery in self._later if at > now]
         return due
 
     def _receive(self) -> list[Delivery]:
         room = _KEEP_BACKLOG - self._workers.backlog
         if room <= 0:
             return []
+        source, now_ms = self._source, self._runtime.clock.now_ms()
         try:
-            return self._source.receive(
-                now_ms=self._runtime.clock.now_ms(), limit=min(room, _RECEIVE), visibility_ms=LEASE_MS
-            )
-        except StorageError as error:
-            _logger.warning("could not receive messages: %s; trying again", error)
+            received = source.receive(now_ms=now_ms, limit=min(room, _RECEIVE), visibility_ms=LEASE_MS)
+            due_ms = source.next_due_ms()
+        except Exception as error:
+            self._complain("could not receive messages", error)
             self._next_poll = time.monotonic() + _RETRY_S
             return []
+        if due_ms is not None:  # a timer that is due before the next poll is not kept waiting
+            self._next_poll = min(self._next_poll, time.monotonic() + max(due_ms - now_ms, _TICK_MS) / 1000)
+        return received
 
     def _handle(self, deliveries: list[Delivery]) -> None:
         groups: dict[str, list[Delivery]] = {}
@@ -155,8 +166,7 @@ class Engine:
                 self._workers.submit(delivery)
             else:
                 self._inbox.put(delivery)
-        if taken.returned:
-            self._take_later(groups, taken.returned)
+        self._put_off(delivery for id_ in taken.returned for delivery in groups[id_])
         with self._something_closed:
             self._something_closed.notify_all()
 
@@ -164,23 +174,27 @@ class Engine:
         """Take the turns together; where the store refuses that, one by one, so that each is refused for itself."""
         try:
             return self._turns.take(groups, keep=keep)
-        except StorageError as error:
+        except Exception as error:
             if len(groups) == 1:
-                _logger.warning("the store refused the turn of %s: %s; it is taken again", next(iter(groups)), error)
+                self._complain(f"the turn of {next(iter(groups))} could not be stored", error)
                 return TurnsTaken([], list(groups))
         parts = [self._take({id_: group}, keep=keep) for id_, group in groups.items()]
         return TurnsTaken(
             [delivery for part in parts for delivery in part.kept], [id_ for part in parts for id_ in part.returned]
         )
 
-    def _take_later(self, groups: dict[str, list[Delivery]], execution_ids: Iterable[str]) -> None:
-        at = time.monotonic() + _RETRY_S
-        self._later.extend((at, delivery) for id_ in execution_ids for delivery in groups[id_])
-
     def _deadline(self, delivery: Delivery) -> None:
         try:
             callback_deadline(self._runtime, delivery)
             self._next_poll = 0.0
-        except (StorageError, ContendedError) as error:
-            _logger.warning("could not handle a callback's deadline: %s; it is tried again", error)
+        except Exception as error:
+            self._complain("a callback's deadline could not be handled", error)
             self._failed(delivery)
+
+    @staticmethod
+    def _complain(what: str, error: Exception) -> None:
+        """What the store refuses is told in a line; anything else is a bug of ours, and must not end the thread."""
+        if isinstance(error, StorageError | ContendedError):
+            _logger.warning("%s: %s; it is tried again", what, error)
+        else:
+            _logger.error("%s; it is tried again", what, exc_info=error)
