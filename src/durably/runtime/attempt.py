@@ -88,7 +88,10 @@ def open_attempt(runtime: Runtime, delivery: Delivery) -> Attempt | Answer | Non
             runtime.backend.acknowledge([delivery.receipt])
             return None
         item = runtime.backend.read_item(task.key)
-        if item is not None and (task.again or not _current(item, task)):
+        if item is not None and task.again and delivery.receives == 1:
+            runtime.backend.acknowledge([delivery.receipt])  # whoever wrote the item holds a message of its own
+            return None
+        if item is not None and not _current(item, task):
             _overtaken(runtime, task, item, delivery.receipt)
             return None
     prepared = _prepare(runtime, task, options)
@@ -158,6 +161,11 @@ def attempt_timed_out(runtime: Runtime, attempt: Attempt) -> Answer | None:
     return attempt_raised(runtime, attempt, error)
 
 
+def following(task: ActivityTask, *, due_ms: int, failure: Failure | None) -> ActivityTask:
+    """The task of the next attempt."""
+    return replace(task, attempt=task.attempt + 1, queued_at_ms=due_ms, last_failure=failure, again=None)
+
+
 def retry_or_fail(
     runtime: Runtime, task: ActivityTask, failure: Failure, item: ActivityItem | None
 ) -> tuple[ActivityItem | None, Outgoing | EventMessage]:
@@ -172,7 +180,7 @@ def retry_or_fail(
             delay_ms = policy.delay_ms(task.attempt, runtime.entropy.draw())
         due_ms = now_ms + delay_ms
         if options.schedule_to_close_ms is None or due_ms < task.scheduled_at_ms + options.schedule_to_close_ms:
-            next_task = replace(task, attempt=task.attempt + 1, queued_at_ms=due_ms, last_failure=failure)
+            next_task = following(task, due_ms=due_ms, failure=failure)
             next_item = ActivityItem(
                 key=task.key, state="retrying", attempt=next_task.attempt, version=version, last_failure=failure
             )
@@ -231,17 +239,11 @@ def _current(item: ActivityItem, task: ActivityTask) -> bool:
 
 
 def _overtaken(runtime: Runtime, task: ActivityTask, item: ActivityItem, receipt: str) -> None:
-    """A later attempt exists or nobody waits any more. What its item's change was to send may be lost: send it again.
-
-    A task that was itself sent again is only dropped: whoever wrote the item holds the original message.
-    """
+    """A later attempt exists or nobody waits any more. What the item's writer was to send may be lost: send it now."""
     send: tuple[Outgoing, ...] = ()
-    if task.again:
-        pass
-    elif item.state == "retrying" and item.attempt == task.attempt + 1:
+    if item.state == "retrying" and item.attempt == task.attempt + 1:
         now_ms = runtime.clock.now_ms()
-        again = replace(task, attempt=item.attempt, queued_at_ms=now_ms, last_failure=item.last_failure)
-        send = (Outgoing(again, now_ms),)
+        send = (Outgoing(following(task, due_ms=now_ms, failure=item.last_failure), now_ms),)
     elif item.state == "closed" and item.attempt == task.attempt and item.last_failure is not None:
         event = ActivityFailed(seq=task.key.seq, failure=item.last_failure, attempt=item.attempt)
         send = (Outgoing(EventMessage(run=task.run, event=event)),)

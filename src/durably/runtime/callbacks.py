@@ -13,7 +13,7 @@ from durably.ports.backend import Settlement
 from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, EventMessage, Outgoing
 from durably.ports.records import ActivityItem
 from durably.ports.tokens import TokenClaims
-from durably.runtime.attempt import retry_or_fail
+from durably.runtime.attempt import following, retry_or_fail
 from durably.runtime.runtime import Runtime
 
 _MAX_CONFLICTS = 20
@@ -83,8 +83,7 @@ def _sent_before(runtime: Runtime, item: ActivityItem, task: ActivityTask) -> tu
     event: InboundEvent
     if item.state == "retrying" and item.attempt == task.attempt + 1:
         now_ms = runtime.clock.now_ms()
-        again = replace(task, attempt=item.attempt, queued_at_ms=now_ms, last_failure=item.last_failure)
-        return (Outgoing(again, now_ms),)
+        return (Outgoing(following(task, due_ms=now_ms, failure=item.last_failure), now_ms),)
     if item.state == "completed" and item.result is not None:
         event = ActivityCompleted(seq=item.key.seq, result=item.result, attempt=item.attempt)
     elif item.state == "closed" and item.last_failure is not None:
