@@ -20,6 +20,7 @@ class Live:
         run: its current run.
         orchestrator: persisted name.
         status: of its record.
+        resumed: the record says stalled, but a later turn was applied; whoever stored it died before the record.
         state: what its turns leave open.
         execution: its live orchestrator; None where it has not been replayed (stalled, or not needed).
         turns: as loaded, until they are replayed.
@@ -31,6 +32,7 @@ class Live:
     state: RunState
     execution: Execution | None = None
     turns: list[Turn] | None = None
+    resumed: bool = False
 
     def discard(self) -> None:
         """Give the live orchestrator up."""

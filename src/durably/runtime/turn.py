@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from durably.core.commands import record_command
-from durably.core.errors import MissingDefinitionError, Stall, TurnLimitError, TurnTimeoutError
+from durably.core.errors import MissingDefinitionError, Stall, StorageError, TurnLimitError, TurnTimeoutError
 from durably.core.events import (
     ActivityCancelRequested,
     ExecutionCompleted,
@@ -83,38 +83,48 @@ class TurnTaker:
         Raises:
             StorageError: the store refused the commit; nothing is acknowledged.
         """
-        backend = self._runtime.backend
         kept: list[Delivery] = []
         broken: list[str] = []
         pending = dict(deliveries)
         for _ in range(_MAX_CONFLICTS):
-            plans = [(id_, self._planned(id_, group)) for id_, group in pending.items()]
-            commits = [(id_, plan, plan.commit) for id_, plan in plans if plan.commit is not None]
-            broken.extend(id_ for id_, plan in plans if plan.broken)
-            self._finish_without_commit([plan for _, plan in plans if plan.commit is None])
-            if not commits:
-                return TurnsTaken(kept, broken)
+            plans: dict[str, _Plan] = {}
             try:
-                outcomes = backend.commit([commit for _, _, commit in commits], keep=keep)
-            except BaseException:
-                for _, plan, _ in commits:
+                for execution_id, group in pending.items():
+                    plans[execution_id] = self._planned(execution_id, group)
+                lost = self._store(plans, kept, keep=keep)
+            except BaseException as error:
+                for plan in plans.values():
                     _discard(plan)
+                if kept and isinstance(error, StorageError):
+                    return TurnsTaken(kept, [*broken, *pending])
                 raise
-            lost: dict[str, Sequence[Delivery]] = {}
-            for (execution_id, plan, _), outcome in zip(commits, outcomes, strict=True):
-                if outcome.status == "conflict":
-                    lost[execution_id] = pending[execution_id]
-                    _discard(plan)
-                    continue
-                kept.extend(outcome.kept)
-                if plan.resend:
-                    backend.send(plan.resend)
-                self._keep_live(plan)
-            if not lost:
+            broken.extend(id_ for id_, plan in plans.items() if plan.broken)
+            pending = {id_: pending[id_] for id_ in lost}
+            if not pending:
                 return TurnsTaken(kept, broken)
-            pending = lost
         _logger.warning("gave up %d turns after %d lost races; their messages return", len(pending), _MAX_CONFLICTS)
         return TurnsTaken(kept, [*broken, *pending])
+
+    def _store(self, plans: Mapping[str, _Plan], kept: list[Delivery], *, keep: bool) -> list[str]:
+        """Carry the plans out; the ids of those that lost the race for their turn."""
+        backend = self._runtime.backend
+        resend = [outgoing for plan in plans.values() for outgoing in plan.resend]
+        if resend:
+            backend.send(resend)  # what they carry out is stored; after the commit, a refusal would lose `kept`
+        self._finish_without_commit([plan for plan in plans.values() if plan.commit is None])
+        commits = [(id_, plan, plan.commit) for id_, plan in plans.items() if plan.commit is not None]
+        if not commits:
+            return []
+        lost: list[str] = []
+        outcomes = backend.commit([commit for _, _, commit in commits], keep=keep)
+        for (execution_id, plan, _), outcome in zip(commits, outcomes, strict=True):
+            if outcome.status == "conflict":
+                lost.append(execution_id)
+                _discard(plan)
+                continue
+            kept.extend(outcome.kept)
+            self._keep_live(plan)
+        return lost
 
     def clear(self) -> None:
         """Discard every live execution."""
@@ -133,10 +143,12 @@ class TurnTaker:
             if live is None:
                 return _Plan(acknowledge=[delivery.receipt for delivery in deliveries])
             return self._plan(live, deliveries)
-        except Exception:
-            _logger.exception("the turn of %s could not be planned; its messages return", execution_id)
+        except BaseException as error:
             if live is not None:
                 live.discard()
+            if not isinstance(error, Exception):
+                raise
+            _logger.exception("the turn of %s could not be planned; its messages return", execution_id)
             return _Plan(broken=True)
 
     def _behind(self, live: Live, deliveries: Sequence[Delivery]) -> bool:
@@ -158,6 +170,7 @@ class TurnTaker:
         live.turns = self._runtime.backend.load_turns(record.key)
         for turn in live.turns:
             state.add(turn)
+        live.resumed = record.status == "stalled" and live.turns[-1].kind == "applied"
         return live
 
     def _plan(self, live: Live, deliveries: Sequence[Delivery]) -> _Plan:
@@ -167,7 +180,7 @@ class TurnTaker:
             return self._plan_close_again(live, deliveries)
         new, again = _news(live, deliveries)
         receipts = tuple(delivery.receipt for delivery in deliveries)
-        wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=None)
+        wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=0 if again else None)
         before = state.outstanding() if again else []
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
         plan.resend = (
@@ -189,7 +202,10 @@ class TurnTaker:
         runtime, state = self._runtime, live.state
         plan = _Plan(live)
         if not new and not state.waiting:
-            plan.acknowledge = list(receipts)
+            if live.resumed and live.turns:
+                plan.commit = _resuming(live, live.turns[-1], receipts)
+            else:
+                plan.acknowledge = list(receipts)
             return plan
         new = _stamped(state, new, now_ms)
         terminated = next((event for event in new if isinstance(event, ExecutionTerminated)), None)
@@ -231,7 +247,7 @@ class TurnTaker:
     ) -> _Plan:
         runtime, live = self._runtime, plan.live
         assert live is not None
-        first = live.status != "stalled"
+        first = live.status != "stalled" or live.resumed
         if first:
             _logger.error("execution %s is stalled: %s", live.run.execution_id, failure)
         tries = 1 if first else None if wake is None else wake + 1
@@ -318,7 +334,7 @@ class TurnTaker:
             send = (*send, Outgoing(Wake(run=run, turn=turn.number)))
         change = _closing(turn)
         if change is None and live.status == "stalled" and kind == "applied":
-            live.status = "running"
+            live.status, live.resumed = "running", False
             change = RecordChange(status="running", turn=turn.number, code_version=turn.code_version)
         return TurnCommit(
             run=run,
@@ -332,15 +348,12 @@ class TurnTaker:
     # --- afterwards -----------------------------------------------------------------------------------------
 
     def _finish_without_commit(self, plans: Iterable[_Plan]) -> None:
-        backend = self._runtime.backend
         receipts: list[str] = []
         for plan in plans:
-            if plan.resend:
-                backend.send(plan.resend)
             receipts.extend(plan.acknowledge)
             self._keep_live(plan)
         if receipts:
-            backend.acknowledge(receipts)
+            self._runtime.backend.acknowledge(receipts)
 
     def _keep_live(self, plan: _Plan) -> None:
         live = plan.live
@@ -373,14 +386,13 @@ def _news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent
             again = again or delivery.receives > 1
             continue
         event = message.event
-        seq = getattr(event, "seq", 0)
+        seq = getattr(event, "seq", 0)  # 0: the end, which comes once as well
         if seq in answered or not live.state.accepts(event):
             again = True
             continue
         if isinstance(event, TimerFired) and live.execution is not None and not live.execution.waits_for(seq):
             continue  # cancelled meanwhile; nothing would notice it
-        if seq:
-            answered.add(seq)
+        answered.add(seq)
         new.append(event)
     return new, again
 
@@ -400,6 +412,13 @@ def _stamped(state: RunState, events: list[InboundEvent], now_ms: int) -> list[I
 
 def _cancels(run: RunKey, turn: Turn) -> tuple[ActivityKey, ...]:
     return tuple(ActivityKey(run, e.seq) for e in turn.outbound if isinstance(e, ActivityCancelRequested))
+
+
+def _resuming(live: Live, last: Turn, receipts: tuple[str, ...]) -> TurnCommit:
+    """The end of a stall, said to the record by whoever finds it unsaid."""
+    live.status, live.resumed = "running", False
+    change = RecordChange(status="running", turn=last.number, code_version=last.code_version)
+    return TurnCommit(run=live.run, turn=last, change=change, acknowledge=receipts)
 
 
 def _closing(turn: Turn) -> RecordChange | None:
