@@ -19,9 +19,7 @@ def main() -> int:
     arguments = _arguments()
     began = time.monotonic()
     last = arguments.first_seed + arguments.seeds
-    chunks = [
-        (first, min(_CHUNK, last - first), arguments.mode) for first in range(arguments.first_seed, last, _CHUNK)
-    ]
+    chunks = [(first, min(_CHUNK, last - first), arguments.mode) for first in range(arguments.first_seed, last, _CHUNK)]
     report = Report()
     shown = began
     for part in _reports(chunks, arguments.jobs):
@@ -29,7 +27,9 @@ def main() -> int:
         if time.monotonic() - shown > 10:
             shown = time.monotonic()
             rate = report.seeds / (shown - began)
-            print(f"{report.seeds} of {arguments.seeds} seeds, {rate:.0f}/s, {len(report.failures)} failing", flush=True)
+            print(
+                f"{report.seeds} of {arguments.seeds} seeds, {rate:.0f}/s, {len(report.failures)} failing", flush=True
+            )
     _print(report, time.monotonic() - began, verbose=arguments.verbose)
     return 1 if report.failures else 0
 

@@ -9,6 +9,7 @@ from typing import Literal, Protocol, TypeVar
 
 from durably.core.errors import StorageError
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.backend import (
     Backend,
     CommitOutcome,
@@ -20,7 +21,7 @@ from durably.ports.backend import (
     TurnCommit,
 )
 from durably.ports.messages import Delivery, Outgoing
-from durably.ports.records import ActivityItem, ActivityKey, Record, RunKey, Status
+from durably.ports.records import ActivityItem, Record, Status
 
 R = TypeVar("R")
 Moment = Literal["before", "inside", "after"]

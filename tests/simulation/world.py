@@ -16,9 +16,9 @@ from durably.adapters.tokens import HmacTokenSigner
 from durably.api.registry import Registry
 from durably.core import replay
 from durably.core.errors import StorageError
+from durably.core.keys import ActivityKey
 from durably.ports.backend import Backend
 from durably.ports.messages import ActivityTask, Delivery, Outgoing, Wake
-from durably.ports.records import ActivityKey
 from durably.runtime.attempt import Attempt
 from durably.runtime.runtime import Limits, Runtime
 from durably.runtime.turn import TurnTaker
@@ -120,11 +120,9 @@ class World:
         self.outstanding = 1_000 if calm else rng.choice((1, 2, 1_000, 1_000))
         self.shuffled = not calm and rng.random() < 0.7
         self.slow = not calm and rng.random() < 0.5
-        embedded = mode == "atomic" if calm else rng.random() < 0.5
+        embedded = mode == "atomic" and (calm or rng.random() < 0.5)
         workers = 1 if calm else rng.choice((1, 2, 2, 3))
-        self.workers = [
-            Worker(self, self.skew_ms(), embedded=embedded, taker=parts.taker) for _ in range(workers)
-        ]
+        self.workers = [Worker(self, self.skew_ms(), embedded=embedded, taker=parts.taker) for _ in range(workers)]
         self.outside = Outsiders(self)
         self._populate(programs)
 
@@ -206,9 +204,10 @@ class World:
         if self._depth >= 3:
             return
         self._depth += 1
+        until_ms = self.now_ms + self.rng.choice((0, 5_000, LEASE_MS + 5_000))
         try:
             for _ in range(self.rng.choice((1, 3, 10, 40))):
-                if not self.step():
+                if not self.step(until_ms):
                     break
         finally:
             self._depth -= 1
@@ -230,9 +229,11 @@ class World:
                     pass
         finally:
             replay.MAX_OUTSTANDING = before
+            for worker in self.workers:
+                worker.close()
 
-    def step(self) -> bool:
-        """One thing happens; False if nothing is left to do."""
+    def step(self, until_ms: int | None = None) -> bool:
+        """One thing happens; False if nothing is left to do, or nothing before `until_ms`."""
         self.steps += 1
         if self.steps > MAX_STEPS:
             raise SimulationError(f"no rest after {MAX_STEPS} steps; queued: {self.store.messages()[:5]}")
@@ -246,7 +247,7 @@ class World:
             queued = self.store.next_due_ms() if idle else None
             if queued is not None:
                 ahead.append(queued)
-            if not ahead:
+            if not ahead or (until_ms is not None and min(ahead) > until_ms):
                 return False
             self.now_ms = max(self.now_ms, min(ahead))
 
@@ -296,8 +297,7 @@ class World:
                 self.store.release(delivery.receipt, due_ms=self.now_ms)
                 return (delivery,)
             case "receive count":
-                self.store.queue.count_again(delivery.receipt, 5)
-                return (Delivery(delivery.message, delivery.receipt, delivery.receives + 5),)
+                return (self.store.queue.count_again(delivery, 5),)
             case _:
                 worker.restart()
                 return (delivery,)
