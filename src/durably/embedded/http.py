@@ -155,6 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """What the standard library refuses is refused in our form, too."""
         self.close_connection = True
+        self.request_version = self.protocol_version  # of a malformed request: unknown, and answered without a head
         if code in (405, 501):
             self._answer(405, f"{self.command} is not for callbacks; they are posted to /callbacks/{{token}}.")
         else:
