@@ -195,6 +195,6 @@ class Engine:
     def _complain(what: str, error: Exception) -> None:
         """What the store refuses is told in a line; anything else is a bug of ours, and must not end the thread."""
         if isinstance(error, StorageError | ContendedError):
-            _logger.warning("%s: %s; it is tried again", what, error)
+            _logger.warning("%s, trying again: %s", what, error)
         else:
-            _logger.error("%s; it is tried again", what, exc_info=error)
+            _logger.error("%s, trying again", what, exc_info=error)

@@ -213,9 +213,9 @@ class Workers:
 
     def _report(self, delivery: Delivery, error: Exception) -> None:
         if isinstance(error, StorageError | ContendedError):
-            _logger.warning("could not settle %s: %s; it is tried again", delivery.message.id, error)
+            _logger.warning("could not settle %s, trying again: %s", delivery.message.id, error)
         else:
-            _logger.error("could not handle %s; it is tried again", delivery.message.id, exc_info=error)
+            _logger.error("could not handle %s, trying again", delivery.message.id, exc_info=error)
         self._failed(delivery)
 
     # --- the event loop -----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,7 +13,17 @@ import pytest
 from durably import ExecutionFailedError, Handle
 from durably.adapters.tokens import HmacTokenSigner
 from durably.embedded import Embedded, service
-from tests.e2e.bad_input.parcels import MEGABYTE, SOON_S, everything, post, url_of, urls, weighed_late
+from tests.e2e.bad_input.parcels import (
+    MEGABYTE,
+    SOON_S,
+    embedded,
+    everything,
+    post,
+    url_of,
+    urls,
+    weighed,
+    weighed_late,
+)
 
 
 def test_a_token_that_is_malformed_or_forged_is_refused(runtime: Embedded, waiting: Handle[int]) -> None:
@@ -33,6 +44,31 @@ def test_a_token_that_is_malformed_or_forged_is_refused(runtime: Embedded, waiti
     assert everything(runtime) == before
     assert post(urls["parcel"], '{"weight": 3}')[0] == 200
     assert waiting.result(SOON_S) == 3
+
+
+def test_a_token_of_another_file_is_no_token_here(runtime: Embedded, waiting: Handle[int], tmp_path: Path) -> None:
+    with embedded(tmp_path / "other.db") as other:
+        other.client.start("parcel-1", weighed, "elsewhere")
+        foreign = url_of("elsewhere").removeprefix(other.url)
+        before = everything(runtime), everything(other)
+        assert post(f"{runtime.url}{foreign}", '{"weight": 3}')[0] == 401
+        assert post(f"{other.url}{urls['parcel'].removeprefix(runtime.url)}", '{"weight": 3}')[0] == 401
+        assert (everything(runtime), everything(other)) == before
+
+
+def test_a_token_of_an_earlier_life_changes_nothing_in_the_next(runtime: Embedded, waiting: Handle[int]) -> None:
+    old = urls.pop("parcel")
+    assert post(old, '{"weight": 3}')[0] == 200
+    assert waiting.result(SOON_S) == 3
+    again = runtime.client.start("parcel-1", weighed.options(id_reuse="allow_if_closed"), "parcel")
+    new = url_of("parcel")
+    assert new != old
+    before = everything(runtime)
+    assert post(old, '{"weight": 3}')[0] == 410
+    assert post(f"{old}/failure", "{}")[0] == 410
+    assert everything(runtime) == before
+    assert post(new, '{"weight": 5}')[0] == 200
+    assert again.result(SOON_S) == 5
 
 
 def test_a_callback_after_its_deadline_is_told_so_and_changes_nothing(runtime: Embedded) -> None:

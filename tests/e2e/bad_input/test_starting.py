@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -98,12 +97,6 @@ def test_an_id_that_is_taken_is_refused_whether_its_execution_runs_or_has_ended(
 def test_an_input_of_10_mb_is_refused(runtime: Embedded) -> None:
     with pytest.raises(PayloadError, match=r"at most .* bytes"):
         runtime.client.start("a", weighed, "x" * (10 * MEGABYTE))
-    assert everything(runtime) == []
-
-
-def test_an_input_of_10_mb_as_text_is_refused(runtime: Embedded) -> None:
-    with pytest.raises(PayloadError, match=r"at most .* bytes"):
-        runtime.client.start_by_name("a", "weighed", json.dumps({"key": "x" * (10 * MEGABYTE)}))
     assert everything(runtime) == []
 
 

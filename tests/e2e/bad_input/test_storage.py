@@ -69,6 +69,17 @@ def test_a_damaged_file_is_an_error_that_says_so_and_not_a_wrong_history(path: P
         read_history(path, "parcel-1")
 
 
+def child(program: str, path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        env=os.environ | {"PYTHONPATH": str(SRC), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 READ_ONLY = """
 import os, sys
 from durably.embedded import Embedded
@@ -93,13 +104,7 @@ def test_a_read_only_file_is_refused_and_left_alone() -> None:
         before = path.read_bytes()
         path.chmod(0o444)
         directory.chmod(0o755)
-        done = subprocess.run(
-            [sys.executable, "-c", READ_ONLY, str(path)],
-            env=os.environ | {"PYTHONPATH": str(SRC), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = child(READ_ONLY, path)
         assert done.stderr == ""
         assert "durably.db cannot be used" in done.stdout
         assert "read-only" in done.stdout
@@ -128,6 +133,48 @@ def test_a_full_disk_refuses_starts_and_callbacks_and_works_again_once_there_is_
     assert post(urls["parcel"], json.dumps({"weight": 3, "label": "x" * 100_000}))[0] == 200
     assert waiting.result(SOON_S) == 3
     assert runtime.client.start("b", doubled, 4).result(SOON_S) == 8
+
+
+FULL = """
+import os, resource, sys
+from durably import Context, activity, orchestrator
+from durably.core.errors import StorageError
+from durably.embedded import Embedded
+
+@activity
+def double(number: int, label: str) -> int:
+    return 2 * number
+
+@orchestrator
+async def doubled(ctx: Context, number: int, label: str) -> int:
+    return await double(number, label)
+
+with Embedded(sys.argv[1], orchestrators=[doubled], activities=[double]) as runtime:
+    assert runtime.client.start("first", doubled, 1, "").result(10) == 2
+    room = max(os.path.getsize(sys.argv[1] + suffix) for suffix in ("", "-wal")) + 200_000
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, most))
+    started = []
+    try:
+        for number in range(1000):
+            started.append(runtime.client.start(f"number-{number}", doubled, number, "x" * 10_000))
+    except StorageError as error:
+        print(error)
+    assert 0 < len(started) < 1000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    assert [handle.result(10) for handle in started] == [2 * number for number in range(len(started))]
+    assert len(list(runtime.client.list())) == 1 + len(started)
+    print("all that was accepted is done")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+def test_a_file_that_the_system_lets_grow_no_further_refuses_starts_and_keeps_those_accepted(path: Path) -> None:
+    done = child(FULL, path)
+    assert done.returncode == 0, done.stderr
+    refusal, end = done.stdout.splitlines()
+    assert refusal.startswith(f"{path} cannot be used: ")
+    assert end == "all that was accepted is done"
 
 
 def test_a_disk_that_fills_up_while_an_execution_runs_costs_it_only_time(runtime: Embedded) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from textwrap import dedent
@@ -156,11 +156,11 @@ class Project:
         assert done.stderr.count("\n") == 1
         return done.stderr
 
-    def dev(self, *arguments: str, ready: bool = True) -> Dev:
+    def dev(self, *arguments: str, paths: Sequence[str] = ("orchestrators/", "activities/"), ready: bool = True) -> Dev:
         log = self.directory / "dev.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*COMMAND, "dev", "orchestrators/", "activities/", "--port", "0", *arguments],
+                [*COMMAND, "dev", *paths, "--port", "0", *arguments],
                 cwd=self.directory,
                 env=self.environment,
                 stdout=output,

@@ -129,6 +129,20 @@ def test_a_callback_url_stays_valid_across_reloads(project: Project) -> None:
     assert project.run("result", "asking-1", "--wait", "10").stdout == '"answer"\n'
 
 
+def test_dev_without_a_path_runs_orchestrators_and_activities(project: Project) -> None:
+    dev = project.dev(paths=())
+    assert "activities     ask, greet, slow, unlucky\n" in dev.said
+    assert project.run(*HELLO, "--wait", "10").stdout == '"Hello, World!"\n'
+    assert dev.ends() == 0
+
+
+def test_dev_tells_of_attempts_that_failed(project: Project) -> None:
+    dev = project.dev()
+    project.run("start", "unfortunate", "unfortunate-1")
+    dev.says("durably.activity [unfortunate-1]: attempt 1 of unlucky failed: ConnectionError: no luck\n")
+    assert dev.ends() == 0
+
+
 def test_dev_refuses_what_cannot_work(project: Project) -> None:
     assert "nowhere does not exist" in project.refused("dev", "nowhere")
     project.write("empty/nothing.py", "")

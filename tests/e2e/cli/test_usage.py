@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["nothing"], ["dev"], ["start", "hello"], ["list", "--limit", "0"], ["list", "--status", "odd"], ["show"]],
+    [
+        [],
+        ["nothing"],
+        ["dev", "--port", "x"],
+        ["start", "hello"],
+        ["list", "--limit", "0"],
+        ["list", "--status", "odd"],
+        ["show"],
+    ],
 )
 def test_wrong_usage_exits_with_2_and_says_how_it_is_right(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -27,6 +37,33 @@ def test_wrong_usage_exits_with_2_and_says_how_it_is_right(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("usage: durably")
+
+
+def test_dev_where_nothing_lies_says_what_it_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["dev"]) == 1
+    assert "There is no orchestrators/ and no activities/ here." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["dev", "start", "list", "show", "history", "result", "terminate"])
+def test_each_command_is_listed_and_described(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], [command, "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+    listed, described = capsys.readouterr().out.split(f"usage: durably {command} ")
+    assert f"\n    {command} " in listed
+    assert re.search(r"\n\n[A-Z][^.]+\.", described)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert re.fullmatch(r"durably \d+\.\d+\.\d+, Python 3\.\d+\.\S+\n", capsys.readouterr().out)
 
 
 def test_help_loads_nothing_that_it_does_not_need() -> None:

@@ -40,9 +40,8 @@ def test_an_endless_turn_is_interrupted(watchdog: Watchdog) -> None:
 
 
 def test_a_turn_that_swallows_the_interruption_is_known_to_have_overrun(watchdog: Watchdog) -> None:
-    with watchdog.budget() as turn:
-        with suppress(BaseException):
-            spin(SOON_S)
+    with watchdog.budget() as turn, suppress(BaseException):
+        spin(SOON_S)
     assert turn.exceeded
 
 
