@@ -19,7 +19,7 @@ from durably.core.closing import close_coroutine, close_generator, is_alive
 from durably.core.errors import Stall, TurnLimitError
 from durably.core.refusals import ENSURE_FUTURE, refuse_as_completed, refuse_the_rest
 from durably.core.sites import frame_at
-from durably.core.stdlib311 import unify_wait_for
+from durably.core.stdlib import mend_asyncio
 
 _get_running_loop = asyncio_events._get_running_loop
 _set_running_loop = asyncio_events._set_running_loop
@@ -144,7 +144,7 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
     """
 
     def __init__(self, owner: LoopOwner, *, max_steps: int) -> None:
-        unify_wait_for(OrchestratorLoop)
+        mend_asyncio(OrchestratorLoop)
         self.owner = owner
         self.now_ms = 0
         self.tasks: dict[int, OrchestratorTask] = {}
