@@ -330,6 +330,11 @@ class TurnTaker:
             at_ms=now_ms,
         )
         send = dispatches(run, state.add(turn), now_ms=now_ms)
+        if state.received - len(new) < runtime.limits.history_warning <= state.received:
+            _logger.warning(
+                "execution %s has %d events; at %d it is terminated. Split its work into several executions",
+                *(run.execution_id, state.received, runtime.limits.history_events),
+            )
         if state.waiting and kind == "applied" and not state.closed:
             send = (*send, Outgoing(Wake(run=run, turn=turn.number)))
         change = _closing(turn)
