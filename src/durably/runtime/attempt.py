@@ -38,12 +38,13 @@ class Attempt:
     """An attempt that is to run now.
 
     Attributes:
+        delivery: of the task.
         call: runs the user's function; a coroutine if `is_async`.
         timeout_ms: start-to-close left, None for no bound.
     """
 
     task: ActivityTask
-    receipt: str
+    delivery: Delivery
     runnable: RunnableActivity
     call: Callable[[], Any]
     info: AttemptInfo
@@ -60,11 +61,18 @@ class Attempt:
 class Answer:
     """An event for the execution, and the receipt of the task that it answers.
 
-    Store both together: either in the turn that applies the event, or by `settle_answer`.
+    Store both together: either in the turn that applies the event, or by `settle_answer`. A turn takes it as a
+    delivery of the task: one that ends the process again and again shows in `receives`.
     """
 
     event: EventMessage
     receipt: str
+    receives: int
+
+    @property
+    def delivery(self) -> Delivery:
+        """The answer as a turn takes it."""
+        return Delivery(self.event, self.receipt, self.receives)
 
 
 def settle_answer(runtime: Runtime, answer: Answer) -> None:
@@ -96,7 +104,7 @@ def open_attempt(runtime: Runtime, delivery: Delivery) -> Attempt | Answer | Non
             return None
     prepared = _prepare(runtime, task, options)
     if isinstance(prepared, BaseException):
-        return _fail(runtime, task, delivery.receipt, item, prepared)
+        return _fail(runtime, task, delivery, item, prepared)
     runnable, args, kwargs = prepared
     if options.at_most_once:
         item = _claim(runtime, task, item)
@@ -105,14 +113,14 @@ def open_attempt(runtime: Runtime, delivery: Delivery) -> Attempt | Answer | Non
                 f"attempt {task.attempt} of {task.name} was claimed before and never reported; "
                 "whether it ran to its end is unknown"
             )
-            return _fail(runtime, task, delivery.receipt, item, lost)
+            return _fail(runtime, task, delivery, item, lost)
     if options.mode == "callback":
         item = _open_callback(runtime, task, options, item)
         args = (_callback(runtime, item), *args)
     function = runnable.activity.implementation
     return Attempt(
         task=task,
-        receipt=delivery.receipt,
+        delivery=delivery,
         runnable=runnable,
         call=lambda: function(*args, **kwargs),
         info=AttemptInfo(
@@ -131,16 +139,14 @@ def attempt_returned(runtime: Runtime, attempt: Attempt, value: Any) -> Answer |
     """The function returned `value`."""
     task = attempt.task
     if attempt.runnable.is_callback:
-        runtime.backend.acknowledge([attempt.receipt])
+        runtime.backend.acknowledge([attempt.delivery.receipt])
         return None
     try:
         result = attempt.runnable.result.encode(value)
     except PayloadError as error:
         return attempt_raised(runtime, attempt, error)
-    answer = Answer(
-        EventMessage(run=task.run, event=ActivityCompleted(seq=task.key.seq, result=result, attempt=task.attempt)),
-        attempt.receipt,
-    )
+    event = ActivityCompleted(seq=task.key.seq, result=result, attempt=task.attempt)
+    answer = _answer(EventMessage(run=task.run, event=event), attempt.delivery)
     return _close_claim(runtime, attempt.item, answer)
 
 
@@ -151,7 +157,7 @@ def attempt_raised(runtime: Runtime, attempt: Attempt, error: BaseException) -> 
             f"activity {attempt.task.name} is a contract without an implementation in this process. Import the module "
             f"that holds its `@{attempt.task.name}.implement`."
         )
-    return _fail(runtime, attempt.task, attempt.receipt, attempt.item, error)
+    return _fail(runtime, attempt.task, attempt.delivery, attempt.item, error)
 
 
 def attempt_timed_out(runtime: Runtime, attempt: Attempt) -> Answer | None:
@@ -195,24 +201,28 @@ def retry_or_fail(
 # --- inside ------------------------------------------------------------------------------------------------
 
 
+def _answer(event: EventMessage, delivery: Delivery) -> Answer:
+    return Answer(event, delivery.receipt, delivery.receives)
+
+
 def _fail(
-    runtime: Runtime, task: ActivityTask, receipt: str, item: ActivityItem | None, error: BaseException
+    runtime: Runtime, task: ActivityTask, delivery: Delivery, item: ActivityItem | None, error: BaseException
 ) -> Answer | None:
     failure = failure_of(error)
     for _ in range(_MAX_CONFLICTS):
         next_item, follow = retry_or_fail(runtime, task, failure, item)
         if isinstance(follow, EventMessage) and next_item is None:
-            return Answer(follow, receipt)
+            return _answer(follow, delivery)
         if isinstance(follow, Outgoing) and not _wanted(runtime, task):
-            runtime.backend.acknowledge([receipt])
+            runtime.backend.acknowledge([delivery.receipt])
             return None
         send = (follow,) if isinstance(follow, Outgoing) else (Outgoing(follow),)
-        outcome = runtime.backend.settle(Settlement(item=next_item, send=send, acknowledge=(receipt,)))
+        outcome = runtime.backend.settle(Settlement(item=next_item, send=send, acknowledge=(delivery.receipt,)))
         if outcome.written:
             return None
         item = outcome.found
         if item is not None and not _current(item, task):
-            _overtaken(runtime, task, item, receipt)
+            _overtaken(runtime, task, item, delivery.receipt)
             return None
     raise _contended(task)
 
