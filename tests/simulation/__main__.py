@@ -7,12 +7,14 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from tests.simulation.seeds import Modes, Report, run_seeds
 
 _CHUNK = 250
-_SHOWN = 10
+_EXPLAINED = 10
+_PROGRESS_S = 10
 
 
 def main() -> int:
@@ -24,13 +26,13 @@ def main() -> int:
     shown = began
     for part in _reports(chunks, arguments.jobs):
         report.add(part)
-        if time.monotonic() - shown > 10:
-            shown = time.monotonic()
-            rate = report.seeds / (shown - began)
-            print(
-                f"{report.seeds} of {arguments.seeds} seeds, {rate:.0f}/s, {len(report.failures)} failing", flush=True
-            )
-    _print(report, time.monotonic() - began, verbose=arguments.verbose)
+        now = time.monotonic()
+        if now - shown > _PROGRESS_S:
+            shown = now
+            rate = f"{report.seeds / (now - began):.0f} seeds/s, {len(report.failures)} failed"
+            print(f"{report.seeds} of {arguments.seeds}, {rate}", file=sys.stderr, flush=True)
+    _print(report, time.monotonic() - began)
+    _print_failures(report, arguments.mode, verbose=arguments.verbose)
     return 1 if report.failures else 0
 
 
@@ -44,7 +46,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _reports(chunks: list[tuple[int, int, Modes]], jobs: int):  # type: ignore[no-untyped-def]
+def _reports(chunks: list[tuple[int, int, Modes]], jobs: int) -> Iterator[Report]:
     if jobs <= 1 or len(chunks) == 1:
         for chunk in chunks:
             yield run_seeds(*chunk)
@@ -54,28 +56,32 @@ def _reports(chunks: list[tuple[int, int, Modes]], jobs: int):  # type: ignore[n
             yield future.result()
 
 
-def _print(report: Report, seconds: float, *, verbose: bool) -> None:
+def _print(report: Report, seconds: float) -> None:
     print(f"faults injected: {report.faults.total()}")
-    _table(report.faults)
+    _print_counts(report.faults)
     print(f"statements of programs: {report.features.total()}")
-    _table(report.features)
+    _print_counts(report.features)
     print(f"answers to callbacks: {dict(report.verdicts.most_common())}")
     print(f"ends of executions: {dict(report.statuses.most_common())}")
     print(
         f"{report.seeds} seeds, {report.executions} executions, {report.turns} turns, {report.steps} steps "
-        f"in {seconds:.1f} s ({report.seeds / seconds:.0f} seeds/s)"
+        f"in {seconds:.1f} s ({report.seeds / seconds:.0f} seeds/s), {len(report.failures)} failed"
     )
-    for seed, broken in sorted(report.failures.items())[: None if verbose else _SHOWN]:
-        print(f'\nFAILED: make simulate SEEDS=1 ARGS="--first-seed {seed}"')
-        for line in broken if verbose else broken[:3]:
-            print(f"  {line if verbose else line[:600]}")
-    if report.failures:
-        print(f"\n{len(report.failures)} of {report.seeds} seeds failed")
 
 
-def _table(counts: Counter[str]) -> None:
+def _print_counts(counts: Counter[str]) -> None:
     for name, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])):
-        print(f"  {count:8}  {name}")
+        print(f"  {count:9}  {name}")
+
+
+def _print_failures(report: Report, mode: Modes, *, verbose: bool) -> None:
+    option = "" if mode == "both" else f" --mode {mode}"
+    for index, (seed, broken) in enumerate(sorted(report.failures.items())):
+        print(f'FAILED: make simulate SEEDS=1 ARGS="--first-seed {seed}{option}"')
+        if verbose:
+            print("\n".join(f"  {line}" for line in broken))
+        elif index < _EXPLAINED:
+            print("\n".join(f"  {line[:600]}" for line in broken[:3]))
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ async def _by_name(it: Interpreter, node: Node) -> Any:
 
 
 async def _refused(_: Interpreter, node: Node) -> Any:
-    wrong: Any = object()
+    wrong: Any = 1j
     return await acts.work(wrong)
 
 

@@ -96,7 +96,7 @@ class Worker:
                     groups.setdefault(message.run.execution_id, []).append(delivery)
             if groups:
                 self._take(groups)
-        except Crash:
+        except (Crash, KeyboardInterrupt):
             self._die()
         finally:
             self.busy = False
@@ -179,7 +179,7 @@ class Worker:
 
     def _answer(self, answer: Answer) -> None:
         if self.embedded:
-            self.inbox.append(Delivery(answer.event, answer.receipt))
+            self.inbox.append(answer.delivery)
         else:
             settle_answer(self.runtime, answer)
 

@@ -84,6 +84,7 @@ class World:
         programs: to run, by name; drawn from the seed unless given.
         faults: what goes wrong; drawn from the seed unless given.
         calm: nothing is drawn but the order: one process, no skew, default limits, no termination.
+        limits: of the processes, instead of drawn or default ones.
         parts: what the world is made of.
     """
 
@@ -95,6 +96,7 @@ class World:
         programs: Sequence[Node] = (),
         faults: Faults | None = None,
         calm: bool = False,
+        limits: Limits | None = None,
         parts: Parts | None = None,
     ) -> None:
         rng = self.rng = Random(seed)
@@ -116,7 +118,7 @@ class World:
         self._parts = parts
         self.faults = faults or RandomFaults(rng, budget=rng.choice((0, 2, 6, 15, 30)), gap=rng.choice((2, 6, 15)))
         self.store = parts.store(SkewedClock(self, 0), self.faults.forgets if mode == "stepwise" else _never)
-        self._limits = Limits() if calm else self._drawn_limits()
+        self._limits = limits or (Limits() if calm else self._drawn_limits())
         self.outstanding = 1_000 if calm else rng.choice((1, 2, 1_000, 1_000))
         self.shuffled = not calm and rng.random() < 0.7
         self.slow = not calm and rng.random() < 0.5
@@ -148,7 +150,7 @@ class World:
                 execution_id = f"x{index - 1}"
             delay = 0 if self.calm else rng.choice((0, 0, 5_000))
             start = Start(execution_id, f"request-{index}", name)
-            if reuse or (not self.calm and rng.randrange(4) == 0):
+            if reuse or (not self.calm and rng.randrange(2)):
                 start.id_reuse = "allow_if_closed"
             outside.will_start(start, delay + (30_000 if reuse else 0))
             if not self.calm and rng.randrange(10) == 0:
