@@ -141,6 +141,21 @@ async def first_exception(ctx: Context) -> Any:
 
 
 @program
+async def sets_of_gathers(ctx: Context) -> Any:
+    gate = asyncio.Event()
+
+    async def through(number: int) -> int:
+        await gate.wait()
+        return number
+
+    groups = {asyncio.gather(through(number), through(-number)) for number in range(1, 9)}
+    await tried(ctx, "gate")
+    gate.set()
+    done, _ = await asyncio.wait(groups)
+    return [group.result() for group in done]
+
+
+@program
 async def as_completed(ctx: Context) -> Any:
     tasks = [asyncio.create_task(tried(ctx, name)) for name in "abcde"]
     got: list[Any] = []
