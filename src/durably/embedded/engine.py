@@ -20,7 +20,7 @@ from durably.runtime.turn import TurnsTaken, TurnTaker
 _logger = logging.getLogger("durably.engine")
 
 _POLL_S = 0.02  # how soon the work of other processes is seen; this process's own is seen at once
-_TICK_MS = 1
+_LULL_S = 0.001
 _RETRY_S = 1.0
 _BATCH = 500
 _RECEIVE = 1_000
@@ -39,12 +39,15 @@ class Engine:
         self._runtime = runtime
         self._source = source
         self._turns = TurnTaker(runtime)
-        self._workers = Workers(runtime, answered=self._answered, failed=self._failed, threads=threads)
+        self._workers = Workers(
+            runtime, answered=self._answered, settled=self.poke, failed=self._failed, threads=threads
+        )
         self._inbox: SimpleQueue[Delivery | None] = SimpleQueue()
         self._later: list[tuple[float, Delivery]] = []
         self._later_lock = threading.Lock()
         self._stopping = False
         self._next_poll = 0.0
+        self._unforeseen = False
         self._thread = threading.Thread(target=self._run, name="durably-engine", daemon=True)
         self._something_closed = threading.Condition()
 
@@ -82,7 +85,7 @@ class Engine:
     # --- inside ----------------------------------------------------------------------------------------------
 
     def _answered(self, answer: Answer) -> None:
-        self._inbox.put(Delivery(answer.event, answer.receipt))
+        self._inbox.put(answer.delivery)
 
     def _failed(self, delivery: Delivery) -> None:
         self._put_off([delivery])
@@ -107,8 +110,10 @@ class Engine:
         deliveries: list[Delivery] = []
         now = time.monotonic()
         wait = 0.0 if self._stopping else max(0.0, self._next_poll - now)
+        lull = self._unforeseen and wait > _LULL_S
         try:
-            first = inbox.get(timeout=wait) if wait else inbox.get_nowait()
+            first = inbox.get(timeout=_LULL_S if lull else wait) if wait else inbox.get_nowait()
+            lull = False
             if first is not None:
                 deliveries.append(first)
             while len(deliveries) < _BATCH:
@@ -116,7 +121,8 @@ class Engine:
                 if item is not None:
                     deliveries.append(item)
         except Empty:
-            pass
+            if lull:
+                self._foresee()
         now = time.monotonic()
         if now >= self._next_poll and not self._stopping:
             self._next_poll = now + _POLL_S
@@ -138,14 +144,23 @@ class Engine:
         source, now_ms = self._source, self._runtime.clock.now_ms()
         try:
             received = source.receive(now_ms=now_ms, limit=min(room, _RECEIVE), visibility_ms=LEASE_MS)
-            due_ms = source.next_due_ms()
         except Exception as error:
             self._complain("could not receive messages", error)
             self._next_poll = time.monotonic() + _RETRY_S
             return []
-        if due_ms is not None:  # a timer that is due before the next poll is not kept waiting
-            self._next_poll = min(self._next_poll, time.monotonic() + max(due_ms - now_ms, _TICK_MS) / 1000)
+        self._foresee()
         return received
+
+    def _foresee(self) -> None:
+        """A timer that is due before the next poll brings it forward."""
+        self._unforeseen = False
+        try:
+            due_ms = self._source.next_due_ms()
+        except StorageError:
+            return  # the next poll tells
+        if due_ms is not None:
+            wait_s = max((due_ms - self._runtime.clock.now_ms()) / 1000, _LULL_S)
+            self._next_poll = min(self._next_poll, time.monotonic() + wait_s)
 
     def _handle(self, deliveries: list[Delivery]) -> None:
         groups: dict[str, list[Delivery]] = {}
@@ -167,6 +182,7 @@ class Engine:
             else:
                 self._inbox.put(delivery)
         self._put_off(delivery for id_ in taken.returned for delivery in groups[id_])
+        self._unforeseen = True
         with self._something_closed:
             self._something_closed.notify_all()
 

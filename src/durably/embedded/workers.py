@@ -33,11 +33,10 @@ _logger = logging.getLogger("durably.activity")
 class _Running:
     """An attempt under way. Whoever ends it first, the function or the clock, decides how it ends."""
 
-    __slots__ = ("_ended", "_lock", "attempt", "delivery")
+    __slots__ = ("_ended", "_lock", "attempt")
 
-    def __init__(self, attempt: Attempt, delivery: Delivery) -> None:
+    def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
-        self.delivery = delivery
         self._lock = threading.Lock()
         self._ended = False
 
@@ -55,6 +54,7 @@ class Workers:
     Args:
         runtime: the surroundings.
         answered: takes answers; called from worker threads.
+        settled: hears that an attempt ended without an answer, as one that is retried does.
         failed: takes a delivery whose handling failed for a reason of ours or of the store's; it is to be tried again.
         threads: how many sync activities run at a time.
     """
@@ -64,11 +64,13 @@ class Workers:
         runtime: Runtime,
         *,
         answered: Callable[[Answer], None],
+        settled: Callable[[], None],
         failed: Callable[[Delivery], None],
         threads: int,
     ) -> None:
         self._runtime = runtime
         self._answered = answered
+        self._settled = settled
         self._failed = failed
         self._limit = threads
         self._queue: SimpleQueue[Delivery | None] = SimpleQueue()
@@ -152,7 +154,7 @@ class Workers:
         try:
             opened = open_attempt(self._runtime, delivery)
             if isinstance(opened, Attempt):
-                running = _Running(opened, delivery)
+                running = _Running(opened)
                 if opened.is_async:
                     self._start_async(running)
                     return False
@@ -186,7 +188,9 @@ class Workers:
         if self._abandoned:
             return
         answer = end() if callable(end) else end
-        if answer is not None:
+        if answer is None:
+            self._settled()
+        else:
             self._answered(answer)
 
     def _time_out(self, running: _Running) -> None:
@@ -199,7 +203,7 @@ class Workers:
         try:
             self._settle(lambda: self._timed_out(running.attempt))
         except Exception as error:
-            self._report(running.delivery, error)
+            self._report(running.attempt.delivery, error)
         finally:
             self._done()
 
@@ -245,7 +249,7 @@ class Workers:
             try:
                 self._settle(end)
             except Exception as error:
-                self._report(running.delivery, error)
+                self._report(running.attempt.delivery, error)
         finally:
             self._done()
 
