@@ -104,6 +104,12 @@ def test_a_type_that_is_not_to_be_retried_covers_its_subclasses(named: str | typ
     assert policy.allows(FAILURE, 1) is allowed
 
 
+@pytest.mark.parametrize("named", [Exception, BaseException, "Exception", "builtins.Exception"])
+def test_every_error_is_an_exception(named: str | type[BaseException]) -> None:
+    assert FAILURE.matches(named)
+    assert not RetryPolicy(non_retryable=[named]).allows(FAILURE, 1)
+
+
 def test_types_of_other_code_bases_are_named() -> None:
     failure = Failure(type="shop.errors.CardDeclined", message="", bases=("shop.errors.PaymentError",))
     assert not RetryPolicy(non_retryable=["PaymentError"]).allows(failure, 1)
@@ -133,6 +139,8 @@ def test_policies_that_mean_the_same_are_equal() -> None:
         ({"initial_interval": timedelta(seconds=-1)}, "initial_interval must not be negative"),
         ({"coefficient": 0.5}, "coefficient must be at least 1"),
         ({"coefficient": math.nan}, "coefficient must be at least 1"),
+        ({"coefficient": math.inf}, "coefficient must be"),
+        ({"non_retryable": "ValueError"}, "non_retryable must be"),
         ({"maximum_interval": timedelta(milliseconds=1)}, "must not be shorter than initial_interval"),
         ({"max_attempts": -1}, "max_attempts must be 0"),
     ],
