@@ -22,6 +22,7 @@ from durably.ports.records import ActivityItem
 from durably.ports.tokens import TokenClaims
 from durably.runtime import attempt, callbacks, turn
 from durably.runtime.live import Live
+from tests.simulation import worker
 from tests.simulation.seeds import Modes, broken_by, mode_of
 from tests.simulation.store import StepwiseBackend, Store
 from tests.simulation.world import Parts, World
@@ -70,6 +71,11 @@ def _still_again(task: Any, *, due_ms: int, failure: Any) -> Any:
 
 def _unclaimed(runtime: Any, task: Any, item: ActivityItem | None) -> ActivityItem:
     return ActivityItem(key=task.key, state="claimed", attempt=task.attempt, version=1, owner="me")
+
+
+def _always_superfluous(runtime: Any, delivery: Delivery) -> Any:
+    """A task that was sent again is taken for superfluous at each delivery, not only at its first."""
+    return attempt.open_attempt(runtime, replace(delivery, receives=1))
 
 
 def _dropped(runtime: Any, task: Any, item: Any, receipt: str) -> None:
@@ -201,6 +207,7 @@ _BUGS = {
     "a closed execution is not closed again": Bug((turn.TurnTaker, "_plan_close_again", _left_open)),
     "a stall's wake is lost": Bug((turn.TurnTaker, "_plan_stall", _silent_stall)),
     "the retries of a re-sent task are dropped": Bug((attempt, "following", _still_again)),
+    "a re-sent task is always superfluous": Bug((worker, "open_attempt", _always_superfluous)),
     "a superseded attempt runs": Bug((attempt, "_current", _always)),
     "an overtaken attempt re-sends nothing": Bug((attempt, "_overtaken", _dropped)),
     "an at-most-once attempt is not claimed": Bug((attempt, "_claim", _unclaimed)),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -23,13 +23,14 @@ from tests.simulation.activities import answer
 from tests.simulation.faults import OneCrash, RandomFaults, Storm
 from tests.simulation.interpret import PROGRAMS, STATEMENTS, Interpreter
 from tests.simulation.invariants import history, outcome
-from tests.simulation.programs import Node
+from tests.simulation.programs import _EXPECTED, Node
 from tests.simulation.seeds import broken_by
 from tests.simulation.world import START_MS, Mode, World
 
 MODES: tuple[Mode, ...] = ("atomic", "stepwise")
 both_modes = pytest.mark.parametrize("mode", MODES)
 
+DAY_MS = 86_400_000
 LEASE_AND_RESTART_MS = 60_000 + 70_000
 START_AGAIN_MS = 300_000
 
@@ -45,14 +46,16 @@ TIMEOUT = Node("timeout", 11, 2_000, "", (Node("ask_for_ever", 12, 1, "on time")
 EVERYTHING = sequence(WORK, SLEEP, ASK, FLAKY, LOCAL, ONCE, GATHER, TIMEOUT)
 
 
-def swept(mode: Mode, program: Node, *, terminate_ms: int | None = None) -> Iterator[World]:
+def swept(
+    mode: Mode, program: Node, *, prepare: Callable[[World], object] | None = None, limits: Limits | None = None
+) -> Iterator[World]:
     """A world for each place where a process or a client can die, run to its end; then the one in which none dies."""
     index = 0
     while True:
         faults = OneCrash(index)
-        world = World(1, mode, programs=[program], faults=faults, calm=True)
-        if terminate_ms is not None:
-            world.outside.will_terminate("x0", terminate_ms)
+        world = World(1, mode, programs=[program], faults=faults, calm=True, limits=limits)
+        if prepare is not None:
+            prepare(world)
         broken = broken_by(world)
         assert not broken, f"died at call {index}, {dict(faults.counts)}: {broken}"
         yield world
@@ -98,7 +101,8 @@ def test_p1_an_accepted_callback_is_never_lost(mode: Mode, plan: str) -> None:
 @both_modes
 def test_p1_an_accepted_termination_is_never_lost(mode: Mode) -> None:
     terminated = 0
-    for world in swept(mode, sequence(Node("sleep", 1, 90_000)), terminate_ms=1_000):
+    sleeping = sequence(Node("sleep", 1, 90_000))
+    for world in swept(mode, sleeping, prepare=lambda world: world.outside.will_terminate("x0", 1_000)):
         [record] = world.store.records()
         told = world.outside.terminated.get("x0", [])
         assert record.status == "terminated" or record.gen not in told
@@ -263,6 +267,32 @@ def test_p6_a_cured_execution_resumes(mode: Mode, poison: Any, monkeypatch: pyte
     world.store.send([Outgoing(Wake(run=ill.key, turn=ill.turn))])
     world.run()
     assert [record.status for record in world.store.records()] == ["completed", "completed"]
+
+
+@both_modes
+def test_p6_an_execution_that_recovered_says_so_wherever_a_process_died(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = 0
+    seen: list[str] = []
+
+    async def kill_the_process_thrice(it: Interpreter, node: Node) -> Any:
+        nonlocal killed
+        killed += 1
+        if killed <= 3:
+            raise KeyboardInterrupt
+        return node.kind
+
+    def prepare(world: World) -> None:
+        nonlocal killed
+        killed = 0
+        world.at(DAY_MS, lambda: seen.append(world.store.records()[0].status))
+
+    monkeypatch.setitem(STATEMENTS, "poison", kill_the_process_thrice)
+    monkeypatch.setitem(_EXPECTED, "poison", lambda node: node.kind)
+    for world in swept(mode, sequence(Node("poison", 1), Node("sleep", 2, 2 * DAY_MS)), prepare=prepare, limits=_COLD):
+        assert world.store.records()[0].status == "completed"
+    assert set(seen) == {"running"}
 
 
 # --- P7 -------------------------------------------------------------------------------------------------------
