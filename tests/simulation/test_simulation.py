@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from durably.codec import wire
+from tests.simulation import __main__ as command_line
 from tests.simulation.faults import DELIVERY_FAULTS, RandomFaults
 from tests.simulation.interpret import STATEMENTS
 from tests.simulation.invariants import outcome
 from tests.simulation.programs import KINDS, draw_program
-from tests.simulation.seeds import broken_by, mode_of, run_seeds
+from tests.simulation.seeds import Report, broken_by, mode_of, run_seeds
 from tests.simulation.world import Mode, World
 
 SEEDS = 500
@@ -82,6 +83,18 @@ def test_the_command_line_counts_and_names_seeds() -> None:
     assert "faults injected: " in done.stdout
     assert "20 seeds, " in done.stdout
     assert "0 failed" in done.stdout
+
+
+def test_the_command_line_fails_with_a_line_that_reproduces_each_failing_seed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["simulation", "--seeds", "2", "--mode", "stepwise"])
+    monkeypatch.setattr(command_line, "_reports", lambda *_: [Report(seeds=2, failures={7: ["turns are not gapless"]})])
+    assert command_line.main() == 1
+    assert (
+        'FAILED: make simulate SEEDS=1 ARGS="--first-seed 7 --mode stepwise"\n  turns are not'
+        in capsys.readouterr().out
+    )
 
 
 def _histories(seed: int) -> str:
