@@ -137,10 +137,11 @@ def replay(execution: Execution, turns: Iterable[Turn]) -> None:
     inbound: list[InboundEvent] = []
     execution.replaying = True
     try:
-        for turn in turns:
-            inbound.extend(turn.inbound)
-            if execution.applied < turn.applied_through:
-                _replay_turn(execution, turn, inbound)
+        with execution.running():
+            for turn in turns:
+                inbound.extend(turn.inbound)
+                if execution.applied < turn.applied_through:
+                    _replay_turn(execution, turn, inbound)
     finally:
         execution.replaying = False
 

@@ -78,7 +78,7 @@ class Engine:
         self._inbox.put(None)
 
     def wait_for_turns(self, seconds: float) -> None:
-        """Wait until turns have been taken, or so many seconds."""
+        """Wait until an execution has closed, or so many seconds."""
         with self._something_closed:
             self._something_closed.wait(seconds)
 
@@ -183,8 +183,9 @@ class Engine:
                 self._inbox.put(delivery)
         self._put_off(delivery for id_ in taken.returned for delivery in groups[id_])
         self._unforeseen = True
-        with self._something_closed:
-            self._something_closed.notify_all()
+        if taken.closed:
+            with self._something_closed:
+                self._something_closed.notify_all()
 
     def _take(self, groups: dict[str, list[Delivery]], *, keep: bool) -> TurnsTaken:
         """Take the turns together; where the store refuses that, one by one, so that each is refused for itself."""
@@ -193,10 +194,12 @@ class Engine:
         except Exception as error:
             if len(groups) == 1:
                 self._complain(f"the turn of {next(iter(groups))} could not be stored", error)
-                return TurnsTaken([], list(groups))
+                return TurnsTaken([], list(groups), closed=False)
         parts = [self._take({id_: group}, keep=keep) for id_, group in groups.items()]
         return TurnsTaken(
-            [delivery for part in parts for delivery in part.kept], [id_ for part in parts for id_ in part.returned]
+            [delivery for part in parts for delivery in part.kept],
+            [id_ for part in parts for id_ in part.returned],
+            any(part.closed for part in parts),
         )
 
     def _deadline(self, delivery: Delivery) -> None:

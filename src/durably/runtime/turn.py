@@ -61,10 +61,12 @@ class TurnsTaken:
     Attributes:
         kept: messages due now that the turns sent, leased to the caller as if received (with `keep`).
         returned: execution ids whose turn could not be taken; their messages are not acknowledged.
+        closed: whether an execution may have ended: only then somebody who waits for one has to look.
     """
 
     kept: list[Delivery]
     returned: list[str]
+    closed: bool
 
 
 class TurnTaker:
@@ -85,6 +87,7 @@ class TurnTaker:
         """
         kept: list[Delivery] = []
         broken: list[str] = []
+        closed = False
         pending = dict(deliveries)
         for _ in range(_MAX_CONFLICTS):
             plans: dict[str, _Plan] = {}
@@ -96,14 +99,15 @@ class TurnTaker:
                 for plan in plans.values():
                     _discard(plan)
                 if kept and isinstance(error, StorageError):
-                    return TurnsTaken(kept, [*broken, *pending])
+                    return TurnsTaken(kept, [*broken, *pending], closed=True)
                 raise
             broken.extend(id_ for id_, plan in plans.items() if plan.broken)
+            closed = closed or any(plan.live is not None and plan.live.state.closed for plan in plans.values())
             pending = {id_: pending[id_] for id_ in lost}
             if not pending:
-                return TurnsTaken(kept, broken)
+                return TurnsTaken(kept, broken, closed)
         _logger.warning("gave up %d turns after %d lost races; their messages return", len(pending), _MAX_CONFLICTS)
-        return TurnsTaken(kept, [*broken, *pending])
+        return TurnsTaken(kept, [*broken, *pending], closed)
 
     def _store(self, plans: Mapping[str, _Plan], kept: list[Delivery], *, keep: bool) -> list[str]:
         """Carry the plans out; the ids of those that lost the race for their turn."""
@@ -117,11 +121,13 @@ class TurnTaker:
             return []
         lost: list[str] = []
         outcomes = backend.commit([commit for _, _, commit in commits], keep=keep)
-        for (execution_id, plan, _), outcome in zip(commits, outcomes, strict=True):
+        for (execution_id, plan, commit), outcome in zip(commits, outcomes, strict=True):
             if outcome.status == "conflict":
                 lost.append(execution_id)
                 _discard(plan)
                 continue
+            if commit.change is not None and commit.change.closed_at_ms is not None:
+                _logger.info("execution %s is %s", execution_id, commit.change.status)
             kept.extend(outcome.kept)
             self._keep_live(plan)
         return lost
@@ -166,7 +172,7 @@ class TurnTaker:
         if record is None or record.closed:
             return None
         state = RunState()
-        live = Live(record.key, record.orchestrator, record.status, state)
+        live = Live(record.key, record.orchestrator, record.status, state, self._runtime.budget)
         live.turns = self._runtime.backend.load_turns(record.key)
         for turn in live.turns:
             state.add(turn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -170,3 +171,9 @@ def test_an_orchestrator_that_returns_what_it_did_not_promise_fails(runtime: Emb
     with pytest.raises(ExecutionFailedError, match="expected a valid integer"):
         handle.result(SOON_S)
     assert handle.describe().status == "failed"
+
+
+def test_an_input_of_10_mb_as_text_is_refused(runtime: Embedded) -> None:
+    with pytest.raises(PayloadError, match=r"at most .* bytes"):
+        runtime.client.start_by_name("a", "weighed", json.dumps({"key": "x" * (10 * MEGABYTE)}))
+    assert everything(runtime) == []
