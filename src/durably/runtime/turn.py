@@ -29,7 +29,7 @@ from durably.core.history import Turn
 from durably.core.keys import ActivityKey, RunKey
 from durably.core.replay import RunState, replay
 from durably.ports.backend import TurnCommit
-from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
+from durably.ports.messages import Delivery, EventMessage, Message, Outgoing, Wake
 from durably.ports.records import RecordChange
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
@@ -394,7 +394,7 @@ def _news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent
         if message.run != live.run:
             continue
         if not isinstance(message, EventMessage):
-            again = again or delivery.receives > 1
+            again = again or delivery.receives > 1 or _took_over(live, message)
             continue
         event = message.event
         seq = getattr(event, "seq", 0)  # 0: the end, which comes once as well
@@ -406,6 +406,11 @@ def _news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent
         answered.add(seq)
         new.append(event)
     return new, again
+
+
+def _took_over(live: Live, message: Message) -> bool:
+    """Whether a wake took the place of one that somebody else was taking a turn for, who may have died of it."""
+    return isinstance(message, Wake) and message.tries > 0 and not live.state.waiting
 
 
 def _stamped(state: RunState, events: list[InboundEvent], now_ms: int) -> list[InboundEvent]:
