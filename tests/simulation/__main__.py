@@ -14,7 +14,6 @@ from tests.simulation.seeds import Modes, Report, run_seeds
 
 _CHUNK = 250
 _CHUNKS_PER_PROCESS = 4  # what a run leaves behind must not slow the next thousand down
-_EXPLAINED = 10
 _PROGRESS_S = 10
 
 
@@ -27,13 +26,13 @@ def main() -> int:
     shown = began
     for part in _reports(chunks, arguments.jobs):
         report.add(part)
+        _print_failures(part, arguments.mode, verbose=arguments.verbose)
         now = time.monotonic()
         if now - shown > _PROGRESS_S:
             shown = now
             rate = f"{report.seeds / (now - began):.0f} seeds/s, {len(report.failures)} failed"
             print(f"{report.seeds} of {arguments.seeds}, {rate}", file=sys.stderr, flush=True)
     _print(report, time.monotonic() - began)
-    _print_failures(report, arguments.mode, verbose=arguments.verbose)
     return 1 if report.failures else 0
 
 
@@ -79,12 +78,10 @@ def _print_counts(counts: Counter[str]) -> None:
 
 def _print_failures(report: Report, mode: Modes, *, verbose: bool) -> None:
     option = "" if mode == "both" else f" --mode {mode}"
-    for index, (seed, broken) in enumerate(sorted(report.failures.items())):
+    for seed, broken in sorted(report.failures.items()):
         print(f'FAILED: make simulate SEEDS=1 ARGS="--first-seed {seed}{option}"')
-        if verbose:
-            print("\n".join(f"  {line}" for line in broken))
-        elif index < _EXPLAINED:
-            print("\n".join(f"  {line[:600]}" for line in broken[:3]))
+        shown = broken if verbose else [line[:600] for line in broken[:3]]
+        print("\n".join(f"  {line}" for line in shown), flush=True)
 
 
 if __name__ == "__main__":

@@ -214,6 +214,28 @@ def test_p5_a_crash_anywhere_costs_delay_and_nothing_else(mode: Mode) -> None:
         assert record.closed_at_ms - START_MS <= allowed_ms, dict(world.faults.counts)
 
 
+def test_p5_a_wake_that_takes_the_place_of_another_sends_what_that_one_left_unsent() -> None:
+    """Whoever stored a turn died before its messages, while another process replaced the wake that it was handling."""
+
+    def replace_the_wake() -> None:
+        [record] = world.store.records()
+        assert [turn.number for turn in world.store.load_turns(record.key)] == [1, 2]
+        world.store.acknowledge(list(world.store.queue._by_receipt))
+        world.store.send([Outgoing(Wake(run=record.key, turn=1, tries=1))])
+
+    index = 0
+    while True:
+        faults = OneCrash(index)
+        world = World(1, "stepwise", programs=[sequence(WORK)], faults=faults, calm=True)
+        world.at(500, replace_the_wake)
+        while world.step(START_MS + 100):
+            pass
+        if "crash inside commit, before a message" in faults.counts:
+            break
+        index += 1
+    assert broken_by(world) == []
+
+
 # --- P6 -------------------------------------------------------------------------------------------------------
 
 
