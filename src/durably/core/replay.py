@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+from durably.core.collector import no_collection
 from durably.core.commands import Command, agrees, describe_command, describe_outbound
 from durably.core.errors import NonDeterminismError
 from durably.core.events import (
@@ -137,7 +138,7 @@ def replay(execution: Execution, turns: Iterable[Turn]) -> None:
     inbound: list[InboundEvent] = []
     execution.replaying = True
     try:
-        with execution.running():
+        with no_collection(), execution.running():
             for turn in turns:
                 inbound.extend(turn.inbound)
                 if execution.applied < turn.applied_through:
