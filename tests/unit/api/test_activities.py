@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import logging
 from collections.abc import Callable, Coroutine
@@ -280,11 +281,9 @@ def test_a_callback_activity_is_unit_tested_with_a_callback_of_ones_own() -> Non
 
 
 def test_only_a_running_activity_knows_its_attempt() -> None:
+    context = contextvars.Context()
     with pytest.raises(DefinitionError, match="outside a running activity"):
-        attempt_info()
+        context.run(attempt_info)
     info = AttemptInfo(execution_id="e", activity="a", attempt=2, idempotency_key="k")
-    token = current_attempt.set(info)
-    try:
-        assert attempt_info() is info
-    finally:
-        current_attempt.reset(token)
+    context.run(current_attempt.set, info)
+    assert context.run(attempt_info) is info
