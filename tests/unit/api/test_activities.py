@@ -8,7 +8,7 @@ import functools
 import logging
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,6 +20,7 @@ from durably.core.commands import Command, ScheduleActivity
 from durably.core.events import ExecutionStarted
 from durably.core.execution import Execution, Program
 from durably.core.keys import RunKey
+from durably.core.loop import OrchestratorLoop
 from durably.core.options import ActivityOptions
 
 CODEC = PydanticCodec()
@@ -117,6 +118,8 @@ def test_what_has_no_name_must_be_given_one() -> None:
 def test_a_duration_that_is_none_is_refused(option: str, wrong: Any) -> None:
     with pytest.raises(DefinitionError, match=f"{option} must be a positive timedelta"):
         activity(**{option: wrong})(double.fn)
+    with pytest.raises(DefinitionError, match=f"{option} must be a positive timedelta"):
+        double.options(**{option: wrong})
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:
@@ -248,6 +251,18 @@ def test_what_is_never_awaited_is_never_asked_for() -> None:
         call.close()
 
     assert [type(command).__name__ for command in asked(forgetful)] == ["CompleteExecution"]
+
+
+def test_options_given_in_a_loop_are_prepared_once() -> None:
+    async def looping() -> None:
+        for _ in range(100):
+            halve.options(at_most_once=True)(1).close()
+        execution = cast(OrchestratorLoop, asyncio.get_running_loop()).owner
+        prepared.append(len(cast(Execution, execution).prepared))
+
+    prepared: list[int] = []
+    asked(looping)
+    assert prepared == [1]
 
 
 # --- elsewhere --------------------------------------------------------------------------------------------------

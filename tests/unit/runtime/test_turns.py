@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 
 from durably import Context, Orchestrator, activity, orchestrator
 from durably.ports.messages import ActivityTask, EventMessage, Wake
-from durably.runtime.runtime import Limits
+from durably.runtime.runtime import Budget, Limits, unlimited
+from durably.runtime.turn import TurnTaker
 from tests.unit.runtime.harness import LEASE_MS, Process
 
 RAN: list[int] = []
@@ -360,6 +363,44 @@ def test_an_execution_that_cannot_be_planned_keeps_its_messages_and_hinders_nobo
     assert taken.returned == ["broken"]
     assert len(process.stored()) == 2
     assert "wake.1.0" in process.queued()
+
+
+# --- giving up ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["terminated", "evicted", "stopped"])
+def test_clean_up_of_an_execution_that_is_given_up_has_the_budget_of_a_turn(how: str) -> None:
+    inside: list[bool] = []
+    entered = False
+
+    @orchestrator
+    async def tidy(ctx: Context) -> None:
+        try:
+            await asyncio.sleep(1)
+        finally:
+            inside.append(entered)
+
+    @contextmanager
+    def budget() -> Iterator[Budget]:
+        nonlocal entered
+        entered = True
+        with unlimited() as given:
+            yield given
+        entered = False
+
+    process = Process([tidy], limits=Limits(warm_executions=1))
+    process.turns = TurnTaker(replace(process.runtime, budget=budget))
+    process.client.start("e", tidy)
+    process.take_due()
+    if how == "terminated":
+        process.client.terminate("e")
+        process.take_due()
+    elif how == "evicted":
+        process.client.start("another", tidy)
+        process.take_due()
+    else:
+        process.turns.clear()
+    assert inside == [True]
 
 
 # --- order ----------------------------------------------------------------------------------------------------------
