@@ -41,6 +41,7 @@ class RunState:
         applied: how many of them are applied.
         waiting: those that are not, oldest first.
         unresolved: activities and timers without an answer, by seq, in the order asked for.
+        cancelled: activities that nobody waits for any more; their answers are no news and were never stored.
         closed: whether the run has ended.
     """
 
@@ -53,6 +54,7 @@ class RunState:
         self.applied = 0
         self.waiting: deque[InboundEvent] = deque()
         self.unresolved: dict[int, ActivityScheduled | TimerStarted] = {}
+        self.cancelled: set[int] = set()
         self.closed = False
         self._dispatched = 0
         self._settled = 0
@@ -82,6 +84,7 @@ class RunState:
                     self.unresolved[outbound.seq] = outbound
                     due.append(outbound)
                 case ActivityCancelRequested():
+                    self.cancelled.add(outbound.seq)
                     self._resolve(outbound.seq)
                 case ExecutionCompleted() | ExecutionFailed():
                     self.closed = True

@@ -164,7 +164,7 @@ class TurnTaker:
             message = delivery.message
             if message.run != live.run or (isinstance(message, Wake) and message.turn > live.state.turn):
                 return True
-            unknown = unknown or (isinstance(message, EventMessage) and not live.state.accepts(message.event))
+            unknown = unknown or (isinstance(message, EventMessage) and _recorded(live, message.event))
         return unknown and bool(self._runtime.backend.load_turns(live.run, after=live.state.turn))
 
     def _load(self, execution_id: str) -> Live | None:
@@ -398,14 +398,26 @@ def _news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent
             continue
         event = message.event
         seq = getattr(event, "seq", 0)  # 0: the end, which comes once as well
-        if seq in answered or not live.state.accepts(event):
+        if seq in answered or _recorded(live, event):
             again = True
             continue
-        if isinstance(event, TimerFired) and live.execution is not None and not live.execution.waits_for(seq):
-            continue  # cancelled meanwhile; nothing would notice it
+        if _unwanted(live, event):
+            continue
         answered.add(seq)
         new.append(event)
     return new, again
+
+
+def _recorded(live: Live, event: InboundEvent) -> bool:
+    """Whether a stored turn holds the event, or makes it impossible."""
+    return not live.state.accepts(event) and getattr(event, "seq", 0) not in live.state.cancelled
+
+
+def _unwanted(live: Live, event: InboundEvent) -> bool:
+    """Whether nobody waits for the event any more: its activity or timer was cancelled."""
+    if isinstance(event, TimerFired):
+        return live.execution is not None and not live.execution.waits_for(event.seq)
+    return getattr(event, "seq", 0) in live.state.cancelled
 
 
 def _took_over(live: Live, message: Message) -> bool:

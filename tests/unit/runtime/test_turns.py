@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from durably import Context, Orchestrator, activity, orchestrator
-from durably.ports.messages import ActivityTask, EventMessage, Wake
+from durably.core.events import ActivityCompleted
+from durably.ports.messages import ActivityTask, Delivery, EventMessage, Wake
 from durably.runtime.runtime import Budget, Limits, unlimited
 from durably.runtime.turn import TurnTaker
 from tests.unit.runtime.harness import LEASE_MS, Process
@@ -421,3 +422,26 @@ def test_history_decides_who_was_first(order: tuple[int, ...]) -> None:
         process.run(tasks[index])
         process.take([d for d in process.receive() if isinstance(d.message, EventMessage)])
     assert process.record().result == f"[{','.join(map(str, order))}]"
+
+
+def test_the_late_answer_of_a_cancelled_activity_sends_nothing_again() -> None:
+    @orchestrator
+    async def gives_up(ctx: Context) -> None:
+        try:
+            async with asyncio.timeout(1):
+                await step(1)
+        except TimeoutError:
+            await other(2)
+
+    process = process_of(gives_up)
+    process.client.start("e", gives_up)
+    process.take_due()
+    (late,) = process.tasks()
+    process.clock.advance(1_000)
+    process.take_due()
+    (waiting,) = process.tasks()
+    process.backend.acknowledge([waiting.receipt])  # `other` is running somewhere
+    assert isinstance(late.message, ActivityTask)
+    answer = EventMessage(run=late.message.run, event=ActivityCompleted(seq=late.message.key.seq, result="1"))
+    process.take([Delivery(answer, late.receipt)])
+    assert process.queued(ActivityTask) == []
