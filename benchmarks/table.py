@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.measuring import Case
 from benchmarks.processes import hello_megabytes, hello_seconds, recovery
-from benchmarks.replaying import replay_gathered, replay_sequential, replay_stored
+from benchmarks.replaying import replay_decoded, replay_gathered, replay_sequential
 from benchmarks.running import fan_out, sequential, throughput
 from benchmarks.yardstick import full_commits
 
@@ -19,8 +19,8 @@ CASES = (
         "replay_us_per_activity",
         "us",
         replay_sequential,
-        "n activities one after the other, replayed from decoded turns: arguments bound, encoded and compared, "
-        "results decoded. Best.",
+        "n activities one after the other, replayed from their stored bytes, as a cold turn does without the disk: "
+        "turns decoded and added up, arguments bound, encoded and compared, results decoded. Best.",
     ),
     Case(
         "replay_gathered_us_per_activity",
@@ -29,10 +29,10 @@ CASES = (
         "The same with all n in one gather. Best.",
     ),
     Case(
-        "replay_with_wire_us_per_activity",
+        "replay_decoded_us_per_activity",
         "us",
-        replay_stored,
-        "As replay_us_per_activity, from stored bytes: turns decoded and added up first, as a cold turn does. Best.",
+        replay_decoded,
+        "As replay_us_per_activity, but from turns that are decoded already: what the orchestrator's code costs. Best.",
     ),
     Case(
         "embedded_sequential_ms_per_step",
@@ -51,7 +51,7 @@ CASES = (
         "wf/s",
         throughput,
         "n executions of 5 steps, started by one thread as fast as it can, from the first start to the last "
-        "result; p50_ms and p99_ms from each one's start to its close. Median.",
+        "result; p50_ms and p99_ms from each one's start to the stamp of its last turn. Median.",
     ),
     Case(
         "hello_world_s",

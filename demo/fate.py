@@ -13,8 +13,9 @@ PROVIDERS = ("RouteA", "RouteB", "RouteC", "RouteD", "RouteE")
 
 # An acknowledgement due just before or just after its deadline would be in time by one clock and late by another,
 # and one due while the runtime is dead has to be repeated once it is back. So those in time come within the first
-# half of the deadline, and those that are late are so by at least a quarter. How many are late does not change.
-IN_TIME = 0.5
+# quarter of the deadline, which leaves three quarters for a restart, and those that are late are so by at least a
+# quarter. How many are late does not change.
+IN_TIME = 0.25
 LATE = 1.25
 
 

@@ -168,7 +168,7 @@ class Client:
             PayloadError: the input does not fit the orchestrator's signature; and all that `start` raises.
         """
         shape = self._registry.input_shape(orchestrator)
-        shape.decode(input_)
+        input_ = shape.encode(*shape.decode(input_))  # as `start` would store it, limits included
         return Handle(self, execution_id, self._start(execution_id, orchestrator, input_, options or StartOptions()))
 
     def handle(self, execution_id: str, orchestrator: Orchestrator[P, R] | None = None) -> Handle[R]:

@@ -58,6 +58,14 @@ def test_a_closed_id_starts_another_life_only_if_that_was_asked_for(harness: Har
     assert harness.backend.load_turns(second.record.key) == [second.turn]
 
 
+def test_a_repeated_start_finds_its_closed_life_and_does_not_begin_another(harness: Harness) -> None:
+    first = creation(replace=True)
+    harness.backend.create(first)
+    _close(harness)
+    outcome = harness.backend.create(creation(gen=OTHER_GEN, replace=True))
+    assert (outcome.created, outcome.record.gen, outcome.record.status) == (False, GEN, "completed")
+
+
 def test_a_wake_that_is_kept_or_queued_arrives_exactly_one_way(harness: Harness) -> None:
     start = creation()
     outcome = harness.backend.create(start, keep=True)

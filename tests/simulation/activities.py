@@ -83,7 +83,7 @@ def once(n: int, failures: int) -> int:
 
 @activity(retry=RetryPolicy(max_attempts=2))
 def unserialisable(n: int) -> int:
-    value: Any = object()
+    value: Any = 1j
     return value  # type: ignore[no-any-return]
 
 

@@ -9,6 +9,7 @@ from typing import Literal, Protocol, TypeVar
 
 from durably.core.errors import StorageError
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.backend import (
     Backend,
     CommitOutcome,
@@ -20,7 +21,7 @@ from durably.ports.backend import (
     TurnCommit,
 )
 from durably.ports.messages import Delivery, Outgoing
-from durably.ports.records import ActivityItem, ActivityKey, Record, RunKey, Status
+from durably.ports.records import ActivityItem, Record, Status
 
 R = TypeVar("R")
 Moment = Literal["before", "inside", "after"]
@@ -134,7 +135,7 @@ class OneCrash:
     def port(self, process: Process, call: str, moment: Moment) -> None:
         self.seen += 1
         if self.seen == self._index + 1:
-            self.counts[f"crash {moment}"] += 1
+            self.counts[f"crash {moment} {call}"] += 1
             raise Crash(f"{moment} {call}")
 
     def delivery(self) -> str | None:
@@ -142,6 +143,30 @@ class OneCrash:
 
     def forgets(self) -> bool:
         return False
+
+
+class Storm:
+    """Nearly every delivery goes wrong, until `budget` is spent; processes live."""
+
+    def __init__(self, rng: Random, budget: int) -> None:
+        self.counts: Counter[str] = Counter()
+        self._rng = rng
+        self._left = budget
+
+    def port(self, process: Process, call: str, moment: Moment) -> None:
+        pass
+
+    def delivery(self) -> str | None:
+        if not self._left or self._rng.randrange(4) == 0:
+            return None
+        self._left -= 1
+        kind = self._rng.choice(("duplicate", "delay", "drop until redelivery", "lease expires"))
+        self.counts[kind] += 1
+        return kind
+
+    def forgets(self) -> bool:
+        self.counts["duplicate send"] += 1
+        return True
 
 
 class FaultyBackend:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from durably.core.errors import Stall
 from durably.core.events import (
     ActivityCancelRequested,
     ActivityCompleted,
@@ -15,11 +15,12 @@ from durably.core.events import (
     ExecutionFailed,
     ExecutionStarted,
     ExecutionTerminated,
+    InboundEvent,
+    OutboundEvent,
     TimerFired,
     TimerStarted,
 )
 from durably.core.execution import Execution
-from durably.core.errors import Stall
 from durably.core.history import Turn
 from durably.core.replay import replay
 from durably.ports.records import Record
@@ -61,8 +62,24 @@ def history(turns: Sequence[Turn]) -> Iterator[str]:
     """What is wrong with the turns of one run, whatever its program."""
     if [turn.number for turn in turns] != list(range(1, len(turns) + 1)):
         yield f"turns are not gapless: {[turn.number for turn in turns]}"
-    scheduled: dict[int, type[object]] = {}
-    resolved: set[int] = set()
+    yield from _order(turns)
+    yield from _answers(turns)
+    started = sum(isinstance(event, ExecutionStarted) for turn in turns for event in turn.inbound)
+    if started != 1:
+        yield f"{started} events ExecutionStarted"
+    terminal = [(turn.number, event) for turn in turns for event in _all(turn) if isinstance(event, _TERMINAL)]
+    if len(terminal) != 1:
+        yield f"{len(terminal)} terminal events, expected one: waits for ever? {terminal}"
+    elif terminal[0][0] != len(turns):
+        yield f"the execution closed in turn {terminal[0][0]} of {len(turns)}"
+
+
+def _all(turn: Turn) -> tuple[InboundEvent | OutboundEvent, ...]:
+    return (*turn.inbound, *turn.outbound)
+
+
+def _order(turns: Sequence[Turn]) -> Iterator[str]:
+    """Time never goes back, and no event is applied before it is stored, nor twice."""
     received = applied = latest_ms = 0
     for turn in turns:
         for event in turn.inbound:
@@ -70,31 +87,29 @@ def history(turns: Sequence[Turn]) -> Iterator[str]:
             if event.at_ms < latest_ms:
                 yield f"time goes back at turn {turn.number}: {event.at_ms} after {latest_ms}"
             latest_ms = event.at_ms
-            if isinstance(event, ActivityCompleted | ActivityFailed | TimerFired):
-                wanted = TimerStarted if isinstance(event, TimerFired) else ActivityScheduled
-                if scheduled.get(event.seq) is not wanted:
-                    yield f"turn {turn.number} resolves {event.seq}, which nobody asked for: {event}"
-                if event.seq in resolved:
-                    yield f"turn {turn.number} resolves {event.seq} again: {event}"
-                resolved.add(event.seq)
         if not applied <= turn.applied_through <= received:
             yield f"turn {turn.number} applies through {turn.applied_through} of {received}, after {applied}"
         applied = turn.applied_through
-        for asked in turn.outbound:
-            if isinstance(asked, ActivityScheduled | TimerStarted):
-                if asked.seq in scheduled:
-                    yield f"{asked.seq} was asked for twice"
-                scheduled[asked.seq] = type(asked)
-    started = sum(isinstance(event, ExecutionStarted) for turn in turns for event in turn.inbound)
-    if started != 1:
-        yield f"{started} events ExecutionStarted"
-    terminal = [
-        (turn.number, event) for turn in turns for event in (*turn.inbound, *turn.outbound) if isinstance(event, _TERMINAL)
-    ]
-    if len(terminal) != 1:
-        yield f"{len(terminal)} terminal events, expected one: waits for ever? {terminal}"
-    elif terminal[0][0] != len(turns):
-        yield f"the execution closed in turn {terminal[0][0]} of {len(turns)}"
+
+
+def _answers(turns: Sequence[Turn]) -> Iterator[str]:
+    """Each seq is asked for once, and answered at most once, by an answer of its kind."""
+    asked: dict[int, type[object]] = {}
+    resolved: set[int] = set()
+    for turn in turns:
+        for event in turn.inbound:
+            if not isinstance(event, ActivityCompleted | ActivityFailed | TimerFired):
+                continue
+            if asked.get(event.seq) is not (TimerStarted if isinstance(event, TimerFired) else ActivityScheduled):
+                yield f"turn {turn.number} resolves {event.seq}, which nobody asked for: {event}"
+            if event.seq in resolved:
+                yield f"turn {turn.number} resolves {event.seq} again: {event}"
+            resolved.add(event.seq)
+        for command in turn.outbound:
+            if isinstance(command, ActivityScheduled | TimerStarted):
+                if command.seq in asked:
+                    yield f"{command.seq} was asked for twice"
+                asked[command.seq] = type(command)
 
 
 def outcome(node: Node) -> tuple[str, str]:
@@ -109,11 +124,11 @@ def _ends(world: World, record: Record, turns: Sequence[Turn]) -> Iterator[str]:
     started = turns[0].inbound[0]
     assert isinstance(started, ExecutionStarted)
     last = turns[-1]
-    terminals = [event for event in (*last.inbound, *last.outbound) if isinstance(event, _TERMINAL)]
+    terminals = [event for event in _all(last) if isinstance(event, _TERMINAL)]
     said = _said(terminals[0]) if terminals else None
     recorded = (record.status, record.result or (record.failure and describe_failure(record.failure)))
     if record.closed_at_ms != last.at_ms or record.turn != last.number:
-        yield f"the record says turn {record.turn} at {record.closed_at_ms}, the last turn is {last.number}, {last.at_ms}"
+        yield f"the record says turn {record.turn} at {record.closed_at_ms}, the turns {last.number} at {last.at_ms}"
     if recorded != said:
         yield f"the record says {recorded}, the turns say {said}"
     if record.status == "terminated":
@@ -154,7 +169,7 @@ def _replays(world: World, record: Record, turns: Sequence[Turn]) -> Iterator[st
 def _callback_took_effect(token: Token, turns: Sequence[Turn]) -> Iterator[str]:
     seq, result = token.claims.key.seq, str(answer(token.n))
     for turn in turns:
-        for event in (*turn.inbound, *turn.outbound):
+        for event in _all(turn):
             match event:
                 case ActivityCompleted(seq=resolved, result=text) if resolved == seq and text == result:
                     return
@@ -168,12 +183,15 @@ def _callback_took_effect(token: Token, turns: Sequence[Turn]) -> Iterator[str]:
 
 
 def _starts(world: World) -> Iterator[str]:
-    lives: Counter[str] = Counter(record.request_id for record in world.store.records())
-    for request_id, count in lives.items():
-        if count > 1:
-            yield f"{request_id} started {count} lives"
+    latest: dict[str, str] = {}
+    lives: set[str] = set()
+    for record in world.store.records():
+        if latest.get(record.execution_id) == record.request_id:
+            yield f"{record.request_id} replaced the life that it had started"
+        latest[record.execution_id] = record.request_id
+        lives.add(record.request_id)
     for start in world.outside.starts:
-        if start.accepted and not lives[start.request_id]:
+        if start.accepted and start.request_id not in lives:
             yield f"an accepted start was lost: {start}"
 
 

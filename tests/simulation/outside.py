@@ -43,12 +43,12 @@ class Start:
 
 @dataclass
 class Token:
-    """What callers were told about one task token."""
+    """What callers tried with one task token, and what they were told."""
 
     claims: TokenClaims
     n: int
     accepted: str | None = None
-    unanswered: set[str] = field(default_factory=set)
+    tried: set[str] = field(default_factory=set)
 
 
 class Outsiders:
@@ -138,10 +138,10 @@ class Outsiders:
     def _call(self, token: str, steps: tuple[str, ...], *, careless: bool) -> None:
         """Do the first of `steps`; the others once it is answered."""
         step, *later = steps
+        self.tokens[token].tried.add(step)
         try:
             verdict = self._answered(token, step)
         except (Crash, StorageError):
-            self.tokens[token].unanswered.add(step)
             if not careless:
                 self.world.at(1_000, lambda: self._call(token, steps, careless=careless))
             return
@@ -188,15 +188,13 @@ def _anything(token: Token, verdict: str, reused: bool) -> bool:
 _ALLOWED: dict[str, Callable[[Token, str, bool], bool]] = {
     "ok": _ok,
     "other": _other,
-    "wrong": lambda token, verdict, _: verdict in {"invalid", "gone"} or (verdict == "conflict" and "ok" in _said(token)),
+    "wrong": lambda token, verdict, _: (
+        verdict in {"invalid", "gone"} or (verdict == "conflict" and "ok" in token.tried)
+    ),
     "late": lambda _token, verdict, _reused: verdict == "gone",
     "forged": lambda _token, verdict, _reused: verdict == "unauthorised",
     "fail": lambda _token, verdict, _reused: verdict in {"accepted", "gone"},
 }
-
-
-def _said(token: Token) -> set[str]:
-    return token.unanswered | ({token.accepted} if token.accepted else set())
 
 
 _PLANS: dict[str, Callable[[int], tuple[str, ...]]] = {

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from durably.adapters.memory.backend import MemoryBackend
 from durably.adapters.memory.queue import MessageQueue, _Queued
+from durably.adapters.rules import replaces
 from durably.codec import wire
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.backend import (
     Backend,
     CommitOutcome,
@@ -20,7 +22,7 @@ from durably.ports.backend import (
 )
 from durably.ports.clock import Clock
 from durably.ports.messages import Delivery, Outgoing, Wake
-from durably.ports.records import ActivityItem, ActivityKey, Record, RunKey, Status
+from durably.ports.records import ActivityItem, Record, Status
 
 LEASE_MS = 60_000
 
@@ -60,9 +62,11 @@ class SimulatedQueue(MessageQueue):
             for queued in due[:limit]
         ]
 
-    def count_again(self, receipt: str, times: int) -> None:
-        """Pretend that a message was received `times` more often than it was."""
-        self._by_receipt[receipt].receives += times
+    def count_again(self, delivery: Delivery, times: int) -> Delivery:
+        """The same delivery of a message that was received `times` more often before."""
+        queued = self._by_receipt[delivery.receipt]
+        queued.receives += times - 1
+        return Delivery(delivery.message, self._lease(queued, queued.visible_at_ms), queued.receives)
 
 
 class Store(MemoryBackend):
@@ -83,7 +87,7 @@ class Store(MemoryBackend):
     def create_without_wake(self, creation: Creation) -> CreateOutcome:
         """The record by itself, as one conditional put."""
         found = self.read_record(creation.record.execution_id)
-        if found is not None and not (creation.replace_closed and found.closed):
+        if found is not None and not replaces(creation, found):
             return CreateOutcome(False, found)
         if found is not None:
             self.graves.append(found)
@@ -110,7 +114,7 @@ class StepwiseBackend:
     def create(self, creation: Creation, *, keep: bool = False) -> CreateOutcome:
         store, record = self._store, creation.record
         found = store.read_record(record.execution_id)
-        if found is None or (creation.replace_closed and found.closed and found.request_id != record.request_id):
+        if found is None or replaces(creation, found):
             store.commit([TurnCommit(run=record.key, turn=creation.turn)])
             self._step("create, before the record")
             outcome = store.create_without_wake(creation)

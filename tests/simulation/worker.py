@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durably.api.attempt import current_attempt
-from durably.core.errors import StorageError
+from durably.core.errors import ContendedError, StorageError
 from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery
 from durably.runtime.attempt import (
     Answer,
@@ -52,9 +52,7 @@ class Worker:
         life: counts the restarts.
     """
 
-    def __init__(
-        self, world: World, offset_ms: int, *, embedded: bool, taker: Callable[[Runtime], TurnTaker]
-    ) -> None:
+    def __init__(self, world: World, offset_ms: int, *, embedded: bool, taker: Callable[[Runtime], TurnTaker]) -> None:
         self.world = world
         self.embedded = embedded
         self.alive = True
@@ -79,6 +77,10 @@ class Worker:
         self.life += 1
         self.alive = True
 
+    def close(self) -> None:
+        """The collector must not find what is live: it would run its clean-up code within another execution."""
+        self._turns.clear()
+
     def handle(self, deliveries: list[Delivery]) -> None:
         """Do with messages what a process does, unless it dies of it."""
         self.busy = True
@@ -94,7 +96,7 @@ class Worker:
                     groups.setdefault(message.run.execution_id, []).append(delivery)
             if groups:
                 self._take(groups)
-        except Crash:
+        except (Crash, KeyboardInterrupt):
             self._die()
         finally:
             self.busy = False
@@ -129,7 +131,7 @@ class Worker:
     def _guarded(self, delivery: Delivery, action: Callable[[], object]) -> None:
         try:
             action()
-        except StorageError:
+        except (StorageError, ContendedError):
             self._again([delivery])
 
     def _open(self, delivery: Delivery) -> None:
@@ -177,7 +179,7 @@ class Worker:
 
     def _answer(self, answer: Answer) -> None:
         if self.embedded:
-            self.inbox.append(Delivery(answer.event, answer.receipt))
+            self.inbox.append(answer.delivery)
         else:
             settle_answer(self.runtime, answer)
 

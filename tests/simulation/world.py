@@ -16,9 +16,9 @@ from durably.adapters.tokens import HmacTokenSigner
 from durably.api.registry import Registry
 from durably.core import replay
 from durably.core.errors import StorageError
+from durably.core.keys import ActivityKey
 from durably.ports.backend import Backend
 from durably.ports.messages import ActivityTask, Delivery, Outgoing, Wake
-from durably.ports.records import ActivityKey
 from durably.runtime.attempt import Attempt
 from durably.runtime.runtime import Limits, Runtime
 from durably.runtime.turn import TurnTaker
@@ -84,6 +84,7 @@ class World:
         programs: to run, by name; drawn from the seed unless given.
         faults: what goes wrong; drawn from the seed unless given.
         calm: nothing is drawn but the order: one process, no skew, default limits, no termination.
+        limits: of the processes, instead of drawn or default ones.
         parts: what the world is made of.
     """
 
@@ -95,6 +96,7 @@ class World:
         programs: Sequence[Node] = (),
         faults: Faults | None = None,
         calm: bool = False,
+        limits: Limits | None = None,
         parts: Parts | None = None,
     ) -> None:
         rng = self.rng = Random(seed)
@@ -116,15 +118,13 @@ class World:
         self._parts = parts
         self.faults = faults or RandomFaults(rng, budget=rng.choice((0, 2, 6, 15, 30)), gap=rng.choice((2, 6, 15)))
         self.store = parts.store(SkewedClock(self, 0), self.faults.forgets if mode == "stepwise" else _never)
-        self._limits = Limits() if calm else self._drawn_limits()
+        self._limits = limits or (Limits() if calm else self._drawn_limits())
         self.outstanding = 1_000 if calm else rng.choice((1, 2, 1_000, 1_000))
         self.shuffled = not calm and rng.random() < 0.7
         self.slow = not calm and rng.random() < 0.5
-        embedded = mode == "atomic" if calm else rng.random() < 0.5
+        embedded = mode == "atomic" and (calm or rng.random() < 0.5)
         workers = 1 if calm else rng.choice((1, 2, 2, 3))
-        self.workers = [
-            Worker(self, self.skew_ms(), embedded=embedded, taker=parts.taker) for _ in range(workers)
-        ]
+        self.workers = [Worker(self, self.skew_ms(), embedded=embedded, taker=parts.taker) for _ in range(workers)]
         self.outside = Outsiders(self)
         self._populate(programs)
 
@@ -150,7 +150,7 @@ class World:
                 execution_id = f"x{index - 1}"
             delay = 0 if self.calm else rng.choice((0, 0, 5_000))
             start = Start(execution_id, f"request-{index}", name)
-            if reuse or (not self.calm and rng.randrange(4) == 0):
+            if reuse or (not self.calm and rng.randrange(2)):
                 start.id_reuse = "allow_if_closed"
             outside.will_start(start, delay + (30_000 if reuse else 0))
             if not self.calm and rng.randrange(10) == 0:
@@ -206,9 +206,10 @@ class World:
         if self._depth >= 3:
             return
         self._depth += 1
+        until_ms = self.now_ms + self.rng.choice((0, 5_000, LEASE_MS + 5_000))
         try:
             for _ in range(self.rng.choice((1, 3, 10, 40))):
-                if not self.step():
+                if not self.step(until_ms):
                     break
         finally:
             self._depth -= 1
@@ -230,9 +231,11 @@ class World:
                     pass
         finally:
             replay.MAX_OUTSTANDING = before
+            for worker in self.workers:
+                worker.close()
 
-    def step(self) -> bool:
-        """One thing happens; False if nothing is left to do."""
+    def step(self, until_ms: int | None = None) -> bool:
+        """One thing happens; False if nothing is left to do, or nothing before `until_ms`."""
         self.steps += 1
         if self.steps > MAX_STEPS:
             raise SimulationError(f"no rest after {MAX_STEPS} steps; queued: {self.store.messages()[:5]}")
@@ -246,7 +249,7 @@ class World:
             queued = self.store.next_due_ms() if idle else None
             if queued is not None:
                 ahead.append(queued)
-            if not ahead:
+            if not ahead or (until_ms is not None and min(ahead) > until_ms):
                 return False
             self.now_ms = max(self.now_ms, min(ahead))
 
@@ -296,8 +299,7 @@ class World:
                 self.store.release(delivery.receipt, due_ms=self.now_ms)
                 return (delivery,)
             case "receive count":
-                self.store.queue.count_again(delivery.receipt, 5)
-                return (Delivery(delivery.message, delivery.receipt, delivery.receives + 5),)
+                return (self.store.queue.count_again(delivery, 5),)
             case _:
                 worker.restart()
                 return (delivery,)

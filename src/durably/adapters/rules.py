@@ -1,4 +1,4 @@
-"""Rules that every backend shares, as pure functions: cancelling an item, the cursor of a listing."""
+"""Rules that every backend shares, as pure functions: cancelling an item, taking an id over, the cursor of a list."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from durably.core.errors import ClientError
 from durably.core.keys import ActivityKey
-from durably.ports.records import ActivityItem
+from durably.ports.backend import Creation
+from durably.ports.records import ActivityItem, Record
 
 _NO_STAMP = 2**63
 _FINISHED = frozenset({"completed", "closed", "cancelled"})
@@ -21,6 +22,11 @@ def cancelled(item: ActivityItem | None, key: ActivityKey) -> ActivityItem | Non
     if item.state in _FINISHED:
         return None
     return replace(item, state="cancelled", version=item.version + 1)
+
+
+def replaces(creation: Creation, found: Record) -> bool:
+    """Whether a start may take the id over from `found`; a repeated start never replaces the life that it began."""
+    return creation.replace_closed and found.closed and found.request_id != creation.record.request_id
 
 
 def encode_cursor(started_at_ms: int, execution_id: str) -> str:

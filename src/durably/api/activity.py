@@ -56,6 +56,7 @@ class Activity(Generic[P, R]):
         self.aliases = aliases
         self.settings = settings
         self._implementations: list[Callable[..., Any]] = []
+        self._key: object = object()  # what executions keep its preparation under
         functools.update_wrapper(cast("Callable[..., Any]", self), fn, updated=())
 
     def __repr__(self) -> str:
@@ -66,9 +67,9 @@ class Activity(Generic[P, R]):
         loop = _get_running_loop()
         if isinstance(loop, OrchestratorLoop):
             execution = cast(Execution, loop.owner)
-            prepared: _Prepared | None = execution.prepared.get(self)
+            prepared: _Prepared | None = execution.prepared.get(self._key)
             if prepared is None:
-                prepared = execution.prepared[self] = self._prepare(execution.codec)
+                prepared = execution.prepared[self._key] = self._prepare(execution.codec)
             text = prepared.encode(args, kwargs)
             frame = frame_at(1)
             return execution.invoke(prepared.activity, text, CallSite(frame.f_code, frame.f_lineno))
@@ -90,13 +91,14 @@ class Activity(Generic[P, R]):
         mode = old.mode if local is None else _mode(local, old.mode)
         other.settings = _settings(
             self.name,
-            retry=retry or old.retry,
-            timeout=timeout or _duration(old.start_to_close_ms),
-            schedule_to_start=schedule_to_start or _duration(old.schedule_to_start_ms),
-            schedule_to_close=schedule_to_close or _duration(old.schedule_to_close_ms),
+            retry=old.retry if retry is None else retry,
+            timeout=_duration(old.start_to_close_ms) if timeout is None else timeout,
+            schedule_to_start=_duration(old.schedule_to_start_ms) if schedule_to_start is None else schedule_to_start,
+            schedule_to_close=_duration(old.schedule_to_close_ms) if schedule_to_close is None else schedule_to_close,
             at_most_once=bool(old.at_most_once) if at_most_once is None else at_most_once,
             mode=mode,
         )
+        other._key = (self._fn, other.settings)
         return other
 
     @overload
@@ -385,7 +387,7 @@ def _milliseconds(name: str, option: str, duration: object) -> int | None:
         return None
     if not isinstance(duration, timedelta) or duration <= timedelta(0):
         raise DefinitionError(f"activity {name}: {option} must be a positive timedelta, got {duration!r}.")
-    return round(duration / timedelta(milliseconds=1))
+    return max(1, round(duration / timedelta(milliseconds=1)))
 
 
 def _duration(milliseconds: int | None) -> timedelta | None:

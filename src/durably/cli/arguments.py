@@ -5,18 +5,30 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 from collections.abc import Sequence
 from typing import TypeAlias
+
+from durably import __version__
 
 DATABASE = "DURABLY_DB"
 DEFAULT_DATABASE = "durably.db"
 DEFAULT_PORT = 8700
 DEFAULT_GRACE_S = 30.0
+DEFAULT_SOURCES = ("orchestrators", "activities")
 
 _STATUSES = ("running", "stalled", "completed", "failed", "terminated")
 _ID_REUSE = ("reject", "allow_if_closed", "use_existing")
 _LEVELS = ("debug", "info", "warning", "error")
+_EXAMPLES = """\
+example:
+  durably dev                                          in one terminal; then, in another:
+  durably start welcome welcome-1 --input '{"name": "Ada"}' --wait
+  durably show welcome-1
+  durably history welcome-1
 
+exit codes: 0 done; 1 refused, or what was asked for failed; 2 wrong usage. Errors go to standard error.
+"""
 
 Options: TypeAlias = argparse.Namespace  # which attributes there are depends on `command`
 
@@ -28,20 +40,25 @@ def parse(arguments: Sequence[str] | None) -> Options:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="durably", description="Durable functions on one SQLite file: run them, start them, look at them."
+        prog="durably",
+        description="Durable functions on one SQLite file: run them, start them, look at them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    versions = f"durably {__version__}, Python {sys.version.split()[0]}"
+    parser.add_argument("-V", "--version", action="version", version=versions, help="print durably's and Python's")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     _add_dev(commands.add_parser("dev", help="run orchestrators and activities; reload them when they change"))
     _add_start(commands.add_parser("start", help="start an execution"))
     _add_list(commands.add_parser("list", help="list executions, newest first"))
-    _add_one(commands.add_parser("show", help="how an execution stands, and what it waits for"))
-    _add_one(commands.add_parser("history", help="what happened in an execution"))
-    result = commands.add_parser("result", help="what an execution returned")
-    _add_one(result)
-    _add_wait(result)
-    terminate = commands.add_parser("terminate", help="end an execution without asking its code")
-    _add_one(terminate)
-    terminate.add_argument("--reason", default="terminated from the command line", help="is recorded with its end")
+    show = commands.add_parser("show", help="say how an execution stands, and what it waits for")
+    show.description = "Say how an execution stands: its status, its result or failure, and what it waits for."
+    _add_one(show)
+    history = commands.add_parser("history", help="list what happened in an execution")
+    history.description = "List what happened in an execution, in order, each event followed by what it caused."
+    _add_one(history)
+    _add_result(commands.add_parser("result", help="print what an execution returned"))
+    _add_terminate(commands.add_parser("terminate", help="end an execution without asking its code"))
     _add_template(commands.add_parser("template", help="what the SAM template must say about the activities in code"))
     return parser
 
@@ -51,7 +68,9 @@ def _add_dev(parser: argparse.ArgumentParser) -> None:
         "Import all modules under PATH, run what they define on one SQLite file, serve callbacks, and start afresh "
         "whenever one of their files changes. Ctrl-C ends it; everything unfinished resumes at the next start."
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="folder or file, such as orchestrators/ activities/")
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="folder or file (default: orchestrators/ and activities/)"
+    )
     _add_database(parser)
     parser.add_argument("--host", default="127.0.0.1", help="where to serve callbacks (default: %(default)s)")
     parser.add_argument(
@@ -110,6 +129,20 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     _add_wait(parser)
     _add_database(parser)
     _add_json(parser)
+
+
+def _add_result(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Print what an execution returned, as JSON. If it failed, say why and exit with 1."
+    _add_one(parser)
+    _add_wait(parser)
+
+
+def _add_terminate(parser: argparse.ArgumentParser) -> None:
+    parser.description = "End an execution without asking its code. What it has done is not undone."
+    _add_one(parser)
+    parser.add_argument(
+        "--reason", default="terminated from the command line", metavar="TEXT", help="is recorded with its end"
+    )
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from durably.adapters.sqlite import SqliteBackend
 from durably.adapters.system import SystemClock, SystemEntropy
 from durably.api.orchestrator import StartOptions
 from durably.api.registry import Registry
-from durably.cli.arguments import Options
+from durably.cli.arguments import DEFAULT_SOURCES, Options
 from durably.cli.output import (
     event_json,
     event_row,
@@ -44,7 +44,6 @@ from durably.core.errors import (
 from durably.ports.records import Record
 from durably.runtime.start import existing_record
 
-_DEFAULT_SOURCES = ("orchestrators", "activities")
 _TERMINATION_S = 1.0
 _PAUSE_S = 0.02
 
@@ -76,7 +75,7 @@ def start(options: Options) -> int:
     """`durably start`."""
     from durably.embedded.discovery import discover  # the other commands do without
 
-    sources = options.sources or [name for name in _DEFAULT_SOURCES if Path(name).is_dir()]
+    sources = options.sources or [name for name in DEFAULT_SOURCES if Path(name).is_dir()]
     if not sources:
         raise ConfigurationError(
             "Where is the orchestrator defined? There is no orchestrators/ here. Name its file or folder with --from."

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from durably.cli.arguments import Options
+from durably.cli.arguments import DEFAULT_SOURCES, Options
 from durably.core.errors import ConfigurationError
 
 SUPERVISOR = "DURABLY_SUPERVISOR"  # in the worker's environment: the supervisor's process id
@@ -34,6 +34,12 @@ Stamps = dict[Path, tuple[int, int]]
 
 def dev(options: Options) -> int:
     """`durably dev`."""
+    options.paths = options.paths or [name for name in DEFAULT_SOURCES if Path(name).is_dir()]
+    if not options.paths:
+        raise ConfigurationError(
+            "What is to run? There is no orchestrators/ and no activities/ here. Name folders or .py files: "
+            "durably dev hello.py"
+        )
     if not options.reload or SUPERVISOR in os.environ:
         from durably.cli.worker import work
 

@@ -15,6 +15,7 @@ from pydantic_core import CoreConfig
 
 from durably.codec.refusals import unserialisable
 from durably.codec.schema import Node, Prepared, build, rewrite
+from durably.core.collector import no_collection
 from durably.core.errors import DurablyError, StorageError
 from durably.core.failures import Failure
 from durably.core.history import Turn
@@ -56,7 +57,8 @@ def decode_turns(rows: Sequence[bytes]) -> list[Turn]:
     """
     validate = _prepared(Turn).validator.validate_json
     try:
-        return [validate(row) for row in rows]
+        with no_collection():
+            return [validate(row) for row in rows]
     except (ValidationError, DurablyError):
         return [decode_turn(row) for row in rows]  # tells what is wrong
 

@@ -1,4 +1,7 @@
-"""Closing abandoned coroutines and asynchronous generators at once, whatever their clean-up does."""
+"""Closing abandoned coroutines and asynchronous generators at once, whatever their clean-up does.
+
+`close()` and `GeneratorExit` would not do: they do not reach into an asynchronous generator that is being iterated.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,19 @@ from typing import Any
 _PATIENCE = 100
 
 
+class Abandoned(BaseException):
+    """Raised where an abandoned run waits, so that its `finally` blocks run."""
+
+
 def close_coroutine(context: Context, coroutine: Any) -> KeyboardInterrupt | None:
     """Close a task's coroutine, in its context. An interrupt is handed back, so that the others are closed too."""
-    return _close(context, coroutine, coroutine.close)
+    return _close(context, coroutine, partial(coroutine.throw, Abandoned))
 
 
 def close_generator(context: Context, generator: AsyncGenerator[Any, Any]) -> KeyboardInterrupt | None:
     """Close an asynchronous generator that nobody iterates any more, in the context it was iterated in."""
     closing: Any = generator.aclose()
-    steps = chain((partial(closing.send, None),), repeat(partial(closing.throw, GeneratorExit)))
+    steps = chain((partial(closing.send, None),), repeat(partial(closing.throw, Abandoned)))
 
     def close() -> None:
         next(steps)()
@@ -32,7 +39,7 @@ def is_alive(closable: Any) -> bool:
     return (closable.ag_frame if hasattr(closable, "ag_frame") else closable.cr_frame) is not None
 
 
-def _close(context: Context, closable: Any, close: Callable[[], None]) -> KeyboardInterrupt | None:
+def _close(context: Context, closable: Any, close: Callable[[], object]) -> KeyboardInterrupt | None:
     interrupt: KeyboardInterrupt | None = None
     for _ in range(_PATIENCE):  # each `await` in clean-up takes one more: TaskGroup has such an `await`
         try:

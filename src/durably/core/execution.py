@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NoReturn, assert_never
 
@@ -152,6 +153,10 @@ class Execution:
         self._commands = {}
         return list(commands.values())
 
+    def running(self) -> AbstractContextManager[None]:
+        """Around several `apply`: the loop is set up once for all of them."""
+        return self._loop.running()
+
     def waits_for(self, seq: int) -> bool:
         """Whether an activity's result or a timer would still reach anybody."""
         return seq in self._activities or seq in self._timers
@@ -260,7 +265,7 @@ class Execution:
                 f"The recorded input of {self.program.name} does not fit its signature: {error} "
                 "Let the signature accept it again; the execution then resumes by itself."
             ) from error
-        self._root = self._loop.create_root(coroutine)
+        self._root = self._loop.create_root(coroutine, seed=self.seed)
 
     def _next_seq(self) -> int:
         if self._abandoned:

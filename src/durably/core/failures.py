@@ -39,6 +39,8 @@ class Failure:
     def matches(self, wanted: str | builtins.type[BaseException]) -> bool:
         """Whether the class named or given is this failure's class or one of its bases."""
         name = wanted if isinstance(wanted, str) else qualified_name(wanted)
+        if name in _HIDDEN_BASES or f"builtins.{name}" in _HIDDEN_BASES:
+            return True
         candidates = (self.type, *self.bases)
         if "." in name:
             return name in candidates or f"builtins.{name}" in candidates

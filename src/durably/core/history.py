@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,8 +67,3 @@ def read_history(turns: Iterable[Turn]) -> Iterator[HistoryEntry]:
         for outbound_turn, outbound in caused.get(ordinal, ()):
             number += 1
             yield HistoryEntry(number, outbound_turn, outbound, applied=True)
-
-
-def inbound_count(turns: Sequence[Turn]) -> int:
-    """How many inbound events the turns hold."""
-    return sum(len(turn.inbound) for turn in turns)

@@ -13,13 +13,14 @@ from asyncio import events as asyncio_events
 from asyncio import tasks as asyncio_tasks
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from durably.core.closing import close_coroutine, close_generator, is_alive
 from durably.core.errors import Stall, TurnLimitError
 from durably.core.refusals import ENSURE_FUTURE, refuse_as_completed, refuse_the_rest
 from durably.core.sites import frame_at
-from durably.core.stdlib311 import unify_wait_for
+from durably.core.stdlib import mend_asyncio
 
 _get_running_loop = asyncio_events._get_running_loop
 _set_running_loop = asyncio_events._set_running_loop
@@ -96,7 +97,10 @@ class Timer(Callback):
 
 
 class OrchestratorTask(asyncio.Task[Any]):
-    """A task hashed by its creation number: sets of tasks then iterate in the same order at every replay."""
+    """A task hashed by its creation number: sets of tasks then iterate in the same order at every replay.
+
+    The upper bits differ between runs: asyncio keeps all tasks of the process in one set.
+    """
 
     def __init__(
         self,
@@ -108,11 +112,12 @@ class OrchestratorTask(asyncio.Task[Any]):
         context: contextvars.Context,
     ) -> None:
         self.number = number
+        self._hash = loop.hash_base + number
         self.own_context = context
         super().__init__(coro, loop=loop, name=name or f"task-{number}", context=context)
 
     def __hash__(self) -> int:
-        return self.number
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -138,15 +143,17 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
 
     Attributes:
         now_ms: stamp of the event being applied.
+        hash_base: of the hashes of its tasks; the same at every replay.
         tasks: those that may be unfinished, by number.
         failed_tasks: finished ones whose error nobody has looked at yet.
         error: what escaped from a plain callback, or a `SystemExit`: it ends the execution at once.
     """
 
     def __init__(self, owner: LoopOwner, *, max_steps: int) -> None:
-        unify_wait_for(OrchestratorLoop)
+        mend_asyncio(OrchestratorLoop)
         self.owner = owner
         self.now_ms = 0
+        self.hash_base = 0
         self.tasks: dict[int, OrchestratorTask] = {}
         self.failed_tasks: list[OrchestratorTask] = []
         self.error: BaseException | None = None
@@ -230,8 +237,9 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         self.tasks[number] = task
         return task
 
-    def create_root(self, coro: Coroutine[Any, Any, Any]) -> OrchestratorTask:
+    def create_root(self, coro: Coroutine[Any, Any, Any], *, seed: int) -> OrchestratorTask:
         """The orchestrator's own task, in a fresh context."""
+        self.hash_base = seed % 2**40 << 20
         return self.create_task(coro, name="orchestrator", context=contextvars.Context())
 
     def get_task_factory(self) -> None:
@@ -262,6 +270,10 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         pass
 
     # --- running ---------------------------------------------------------------------------------------
+
+    def running(self) -> AbstractContextManager[None]:
+        """Stay the running loop while several events are applied, instead of becoming it for each."""
+        return self._running
 
     def run_until_idle(self) -> None:
         """Run queued callbacks, and those that they queue, until none is left.
@@ -335,14 +347,18 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
 
 
 class _Running:
-    """Makes a loop the thread's running loop, with its own asynchronous-generator hooks, and undoes it."""
+    """Makes a loop the thread's running loop, with its own asynchronous-generator hooks, and undoes it. Nests."""
 
-    __slots__ = ("_hooks", "_loop", "_outer", "_task")
+    __slots__ = ("_depth", "_hooks", "_loop", "_outer", "_task")
 
     def __init__(self, loop: OrchestratorLoop) -> None:
         self._loop = loop
+        self._depth = 0
 
     def __enter__(self) -> None:
+        self._depth += 1
+        if self._depth > 1:
+            return
         self._outer = _get_running_loop()
         self._task = None
         if _current_task_is_per_thread and self._outer is not None and _swap_current_task is not None:
@@ -353,6 +369,9 @@ class _Running:
         _set_running_loop(self._loop)
 
     def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
         _set_running_loop(self._outer)
         self._loop.draining = False
         sys.set_asyncgen_hooks(*self._hooks)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+from durably.core.collector import no_collection
 from durably.core.commands import Command, agrees, describe_command, describe_outbound
 from durably.core.errors import NonDeterminismError
 from durably.core.events import (
@@ -40,6 +41,7 @@ class RunState:
         applied: how many of them are applied.
         waiting: those that are not, oldest first.
         unresolved: activities and timers without an answer, by seq, in the order asked for.
+        cancelled: activities that nobody waits for any more; their answers are no news and were never stored.
         closed: whether the run has ended.
     """
 
@@ -52,6 +54,7 @@ class RunState:
         self.applied = 0
         self.waiting: deque[InboundEvent] = deque()
         self.unresolved: dict[int, ActivityScheduled | TimerStarted] = {}
+        self.cancelled: set[int] = set()
         self.closed = False
         self._dispatched = 0
         self._settled = 0
@@ -81,6 +84,7 @@ class RunState:
                     self.unresolved[outbound.seq] = outbound
                     due.append(outbound)
                 case ActivityCancelRequested():
+                    self.cancelled.add(outbound.seq)
                     self._resolve(outbound.seq)
                 case ExecutionCompleted() | ExecutionFailed():
                     self.closed = True
@@ -137,10 +141,11 @@ def replay(execution: Execution, turns: Iterable[Turn]) -> None:
     inbound: list[InboundEvent] = []
     execution.replaying = True
     try:
-        for turn in turns:
-            inbound.extend(turn.inbound)
-            if execution.applied < turn.applied_through:
-                _replay_turn(execution, turn, inbound)
+        with no_collection(), execution.running():
+            for turn in turns:
+                inbound.extend(turn.inbound)
+                if execution.applied < turn.applied_through:
+                    _replay_turn(execution, turn, inbound)
     finally:
         execution.replaying = False
 

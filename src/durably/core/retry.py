@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -39,8 +40,8 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         if self.initial_interval < timedelta(0):
             raise DefinitionError(f"RetryPolicy.initial_interval must not be negative, got {self.initial_interval}.")
-        if not self.coefficient >= 1:
-            raise DefinitionError(f"RetryPolicy.coefficient must be at least 1, got {self.coefficient}.")
+        if not 1 <= self.coefficient < math.inf:
+            raise DefinitionError(f"RetryPolicy.coefficient must be at least 1 and finite, got {self.coefficient}.")
         if self.maximum_interval is not None and self.maximum_interval < self.initial_interval:
             raise DefinitionError(
                 f"RetryPolicy.maximum_interval ({self.maximum_interval}) must not be shorter than "
@@ -49,6 +50,10 @@ class RetryPolicy:
         if self.max_attempts < 0:
             raise DefinitionError(
                 f"RetryPolicy.max_attempts must be 0 (no bound) or positive, got {self.max_attempts}."
+            )
+        if isinstance(self.non_retryable, str):
+            raise DefinitionError(
+                f"RetryPolicy.non_retryable must be a sequence of types or names, got {self.non_retryable!r}."
             )
         object.__setattr__(self, "non_retryable", tuple(_type_name(entry) for entry in self.non_retryable))
 

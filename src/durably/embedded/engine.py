@@ -19,7 +19,8 @@ from durably.runtime.turn import TurnsTaken, TurnTaker
 
 _logger = logging.getLogger("durably.engine")
 
-_POLL_S = 0.02
+_POLL_S = 0.02  # how soon the work of other processes is seen; this process's own is seen at once
+_LULL_S = 0.001
 _RETRY_S = 1.0
 _BATCH = 500
 _RECEIVE = 1_000
@@ -38,11 +39,15 @@ class Engine:
         self._runtime = runtime
         self._source = source
         self._turns = TurnTaker(runtime)
-        self._workers = Workers(runtime, answered=self._answered, failed=self._failed, threads=threads)
+        self._workers = Workers(
+            runtime, answered=self._answered, settled=self.poke, failed=self._failed, threads=threads
+        )
         self._inbox: SimpleQueue[Delivery | None] = SimpleQueue()
         self._later: list[tuple[float, Delivery]] = []
+        self._later_lock = threading.Lock()
         self._stopping = False
         self._next_poll = 0.0
+        self._unforeseen = False
         self._thread = threading.Thread(target=self._run, name="durably-engine", daemon=True)
         self._something_closed = threading.Condition()
 
@@ -73,17 +78,22 @@ class Engine:
         self._inbox.put(None)
 
     def wait_for_turns(self, seconds: float) -> None:
-        """Wait until turns have been taken, or so many seconds."""
+        """Wait until an execution has closed, or so many seconds."""
         with self._something_closed:
             self._something_closed.wait(seconds)
 
     # --- inside ----------------------------------------------------------------------------------------------
 
     def _answered(self, answer: Answer) -> None:
-        self._inbox.put(Delivery(answer.event, answer.receipt))
+        self._inbox.put(answer.delivery)
 
     def _failed(self, delivery: Delivery) -> None:
-        self._later.append((time.monotonic() + _RETRY_S, delivery))
+        self._put_off([delivery])
+
+    def _put_off(self, deliveries: Iterable[Delivery]) -> None:
+        at = time.monotonic() + _RETRY_S
+        with self._later_lock:
+            self._later.extend((at, delivery) for delivery in deliveries)
 
     def _run(self) -> None:
         while True:
@@ -100,8 +110,10 @@ class Engine:
         deliveries: list[Delivery] = []
         now = time.monotonic()
         wait = 0.0 if self._stopping else max(0.0, self._next_poll - now)
+        lull = self._unforeseen and wait > _LULL_S
         try:
-            first = inbox.get(timeout=wait) if wait else inbox.get_nowait()
+            first = inbox.get(timeout=_LULL_S if lull else wait) if wait else inbox.get_nowait()
+            lull = False
             if first is not None:
                 deliveries.append(first)
             while len(deliveries) < _BATCH:
@@ -109,7 +121,8 @@ class Engine:
                 if item is not None:
                     deliveries.append(item)
         except Empty:
-            pass
+            if lull:
+                self._foresee()
         now = time.monotonic()
         if now >= self._next_poll and not self._stopping:
             self._next_poll = now + _POLL_S
@@ -118,23 +131,36 @@ class Engine:
         return deliveries
 
     def _due_again(self, now: float) -> list[Delivery]:
-        due = [delivery for at, delivery in self._later if at <= now]
-        if due:
-            self._later = [(at, delivery) for at, delivery in self._later if at > now]
+        with self._later_lock:
+            due = [delivery for at, delivery in self._later if at <= now]
+            if due:
+                self._later = [(at, delivery) for at, delivery in self._later if at > now]
         return due
 
     def _receive(self) -> list[Delivery]:
         room = _KEEP_BACKLOG - self._workers.backlog
         if room <= 0:
             return []
+        source, now_ms = self._source, self._runtime.clock.now_ms()
         try:
-            return self._source.receive(
-                now_ms=self._runtime.clock.now_ms(), limit=min(room, _RECEIVE), visibility_ms=LEASE_MS
-            )
-        except StorageError as error:
-            _logger.warning("could not receive messages: %s; trying again", error)
+            received = source.receive(now_ms=now_ms, limit=min(room, _RECEIVE), visibility_ms=LEASE_MS)
+        except Exception as error:
+            self._complain("could not receive messages", error)
             self._next_poll = time.monotonic() + _RETRY_S
             return []
+        self._foresee()
+        return received
+
+    def _foresee(self) -> None:
+        """A timer that is due before the next poll brings it forward."""
+        self._unforeseen = False
+        try:
+            due_ms = self._source.next_due_ms()
+        except StorageError:
+            return  # the next poll tells
+        if due_ms is not None:
+            wait_s = max((due_ms - self._runtime.clock.now_ms()) / 1000, _LULL_S)
+            self._next_poll = min(self._next_poll, time.monotonic() + wait_s)
 
     def _handle(self, deliveries: list[Delivery]) -> None:
         groups: dict[str, list[Delivery]] = {}
@@ -155,32 +181,39 @@ class Engine:
                 self._workers.submit(delivery)
             else:
                 self._inbox.put(delivery)
-        if taken.returned:
-            self._take_later(groups, taken.returned)
-        with self._something_closed:
-            self._something_closed.notify_all()
+        self._put_off(delivery for id_ in taken.returned for delivery in groups[id_])
+        self._unforeseen = True
+        if taken.closed:
+            with self._something_closed:
+                self._something_closed.notify_all()
 
     def _take(self, groups: dict[str, list[Delivery]], *, keep: bool) -> TurnsTaken:
         """Take the turns together; where the store refuses that, one by one, so that each is refused for itself."""
         try:
             return self._turns.take(groups, keep=keep)
-        except StorageError as error:
+        except Exception as error:
             if len(groups) == 1:
-                _logger.warning("the store refused the turn of %s: %s; it is taken again", next(iter(groups)), error)
-                return TurnsTaken([], list(groups))
+                self._complain(f"the turn of {next(iter(groups))} could not be stored", error)
+                return TurnsTaken([], list(groups), closed=False)
         parts = [self._take({id_: group}, keep=keep) for id_, group in groups.items()]
         return TurnsTaken(
-            [delivery for part in parts for delivery in part.kept], [id_ for part in parts for id_ in part.returned]
+            [delivery for part in parts for delivery in part.kept],
+            [id_ for part in parts for id_ in part.returned],
+            any(part.closed for part in parts),
         )
-
-    def _take_later(self, groups: dict[str, list[Delivery]], execution_ids: Iterable[str]) -> None:
-        at = time.monotonic() + _RETRY_S
-        self._later.extend((at, delivery) for id_ in execution_ids for delivery in groups[id_])
 
     def _deadline(self, delivery: Delivery) -> None:
         try:
             callback_deadline(self._runtime, delivery)
             self._next_poll = 0.0
-        except (StorageError, ContendedError) as error:
-            _logger.warning("could not handle a callback's deadline: %s; it is tried again", error)
+        except Exception as error:
+            self._complain("a callback's deadline could not be handled", error)
             self._failed(delivery)
+
+    @staticmethod
+    def _complain(what: str, error: Exception) -> None:
+        """What the store refuses is told in a line; anything else is a bug of ours, and must not end the thread."""
+        if isinstance(error, StorageError | ContendedError):
+            _logger.warning("%s, trying again: %s", what, error)
+        else:
+            _logger.error("%s, trying again", what, exc_info=error)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
@@ -24,9 +28,14 @@ STATUS: dict[Verdict, int] = {
     "gone": 410,
     "too large": 413,
 }
-_SOCKET_TIMEOUT_S = 10.0
+_SILENCE_S = 10.0
+_BODY_S = 30.0
+_CONNECTIONS = 256
 _DISCARD_BYTES = 64 * 1024 * 1024
+_DIGITS = 18
 _STOP_POLL_S = 0.05
+_STOP_S = 5.0
+_ELSEWHERE = "There is nothing here. Callbacks are posted to /callbacks/{token}."
 
 
 class CallbackServer:
@@ -37,7 +46,7 @@ class CallbackServer:
     """
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self._server = _Server(address, _Handler)
+        self._server = _Server(address)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_STOP_POLL_S,), name="durably-http", daemon=True
         )
@@ -55,11 +64,12 @@ class CallbackServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving and close the socket."""
+        """Stop listening, and wait for the callbacks that are being stored to be answered."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
+        self._server.wait_until_answered(_STOP_S)
 
 
 class _Server(ThreadingHTTPServer):
@@ -67,11 +77,57 @@ class _Server(ThreadingHTTPServer):
     runtime: Runtime
     poke: Callable[[], None]
 
+    def __init__(self, address: tuple[str, int]) -> None:
+        super().__init__(address, _Handler)
+        self._changed = threading.Condition()
+        self._connections = 0
+        self._answering = 0
+
+    @contextmanager
+    def answering(self) -> Generator[None]:
+        """Within, a callback is being handled, which `wait_until_answered` waits for."""
+        with self._changed:
+            self._answering += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._answering -= 1
+                self._changed.notify_all()
+
+    def wait_until_answered(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._answering, seconds)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._changed:
+            full = self._connections >= _CONNECTIONS
+            self._connections += not full
+        if full:  # the sender repeats it: whoever holds the others open must not take the memory, too
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._changed:
+                self._connections -= 1
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # the base class's signature
+        """To the log; a client that went away is no news."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            _logger.debug("a client went away: %s", error)
+        else:
+            _logger.error("a request could not be handled", exc_info=error)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "durably"
-    timeout = _SOCKET_TIMEOUT_S
+    timeout = _SILENCE_S
 
     @property
     def _durably(self) -> _Server:
@@ -80,18 +136,33 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:  # the standard library's name
         if self.path == "/health":
             self._answer(200, "ok")
+        elif self.path.startswith("/callbacks/"):
+            self.send_error(405)
         else:
-            self._answer(404, "There is nothing here. Callbacks are posted to /callbacks/{token}.")
+            self._answer(404, _ELSEWHERE)
 
     def do_POST(self) -> None:
-        path = self.path.partition("?")[0].removeprefix("/callbacks/")
-        if path == self.path.partition("?")[0]:
+        path = self.path.partition("?")[0]
+        if not path.startswith("/callbacks/"):
             self.close_connection = True
-            self._answer(404, "There is nothing here. Callbacks are posted to /callbacks/{token}.")
+            self._answer(404, _ELSEWHERE)
             return
         body = self._body()
-        if body is None:
-            return
+        if body is not None:
+            with self._durably.answering():
+                self._answer(*self._handle(path.removeprefix("/callbacks/"), body))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+        """What the standard library refuses is refused in our form, too."""
+        self.close_connection = True
+        self.request_version = self.protocol_version  # of a malformed request: unknown, and answered without a head
+        if code in (405, 501):
+            self._answer(405, f"{self.command} is not for callbacks; they are posted to /callbacks/{{token}}.")
+        else:
+            self._answer(code, f"{message or HTTPStatus(code).phrase}.")
+
+    def _handle(self, path: str, body: bytes) -> tuple[int, str]:
+        """Status and message."""
         runtime = self._durably.runtime
         token, slash, action = path.partition("/")
         try:
@@ -100,15 +171,16 @@ class _Handler(BaseHTTPRequestHandler):
             elif action == "failure":
                 answer = _fail(runtime, token, body)
             else:
-                self._answer(404, f"A callback has no action {action!r}; there are none and /failure.")
-                return
+                return 404, f"A callback has no action {action!r}; there are none and /failure."
         except StorageError as error:
             _logger.warning("the store refused a callback: %s", error)
-            self._answer(503, "The result could not be stored. Repeat the request later.")
-            return
+            return 503, "The result could not be stored. Repeat the request later."
+        except Exception:
+            _logger.exception("a callback could not be handled")
+            return 500, "The callback could not be handled; the log of the runtime says why. Repeat it later."
         if answer.verdict == "accepted":
             self._durably.poke()
-        self._answer(STATUS[answer.verdict], answer.message)
+        return STATUS[answer.verdict], answer.message
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: ARG002  # the base class's signature
         """To the log, without the token."""
@@ -116,46 +188,63 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes | None:
         """The request's body, or None after having answered why not."""
-        runtime = self._durably.runtime
-        kind = self.headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
-        length = self.headers.get("Content-Length")
-        refusal: tuple[int, str] | None = None
-        if kind != "application/json":
-            refusal = (415, f"Content-Type is {kind}; a callback's body is application/json.")
-        elif length is None or not length.isdecimal():
-            refusal = (411, "Content-Length is missing or not a number; a callback's body is not chunked.")
-        elif int(length) > runtime.limits.payload_bytes:
-            refusal = (413, f"The body has {length} bytes, more than {runtime.limits.payload_bytes}.")
-        if refusal is not None or length is None:
+        length = self.headers.get("Content-Length", "")
+        size = int(length) if length.isdecimal() and len(length) <= _DIGITS else None
+        refusal = self._refusal(length, size)
+        if refusal is not None or size is None:
             self.close_connection = True
             self._answer(*(refusal or (411, "")))
-            self._discard(int(length) if length is not None and length.isdecimal() else _DISCARD_BYTES)
+            self._discard(_DISCARD_BYTES if size is None else size)
             return None
-        body = self.rfile.read(int(length))
-        if len(body) < int(length):  # half of a number is a number, too
+        body = bytearray()
+        deadline = time.monotonic() + _BODY_S
+        try:
+            while len(body) < size and (piece := self.rfile.read1(size - len(body))):
+                body += piece
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+        except TimeoutError:
             self.close_connection = True
-            self._answer(400, f"The body ended after {len(body)} of {length} bytes.")
+            self._answer(408, f"Only {len(body)} of {size} bytes of the body arrived in time. Repeat the request.")
             return None
-        return body
+        if len(body) < size:  # half of a number is a number, too
+            self.close_connection = True
+            self._answer(400, f"The body ended after {len(body)} of {size} bytes.")
+            return None
+        return bytes(body)
+
+    def _refusal(self, length: str, size: int | None) -> tuple[int, str] | None:
+        """Status and message for a request whose body is not worth reading."""
+        limit = self._durably.runtime.limits.payload_bytes
+        kind = self.headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            return 415, f"Content-Type is {kind}; a callback's body is application/json."
+        if not length.isdecimal() or "Transfer-Encoding" in self.headers:
+            return 411, "Content-Length is missing or not a number; a callback's body is not chunked."
+        if size is None or size > limit:
+            return 413, f"The body has {length[:_DIGITS]} bytes, more than {limit}."
+        return None
 
     def _discard(self, unread: int) -> None:
         """Read what is still being sent: closing the socket before would take the answer away from the sender."""
         left = min(unread, _DISCARD_BYTES)
-        while left > 0:
-            piece = self.rfile.read1(min(left, 65536))
-            if not piece:
-                return
-            left -= len(piece)
+        deadline = time.monotonic() + _BODY_S
+        with suppress(OSError):
+            while left > 0 and time.monotonic() < deadline and (piece := self.rfile.read1(min(left, 65536))):
+                left -= len(piece)
 
     def _answer(self, status: int, message: str) -> None:
         body = json.dumps({"message": message}).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if status == 405:
+            self.send_header("Allow", "POST")
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
 
 def _complete(runtime: Runtime, token: str, body: bytes) -> CallbackAnswer:

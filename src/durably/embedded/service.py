@@ -83,7 +83,7 @@ class Embedded:
             budget=self._watchdog.budget,
         )
         self._engine = Engine(self._runtime, self._backend, threads=threads)
-        self._started = False
+        self._started = self._stopped = False
         self.client = Client(
             self._backend,
             registry,
@@ -112,13 +112,17 @@ class Embedded:
     def stop(self, grace_s: float = 30.0) -> bool:
         """Finish what runs, start nothing more, close the file. Everything unfinished resumes at the next start.
 
+        Idempotent.
+
         Args:
             grace_s: seconds to wait for running activities; those that take longer run again.
 
         Returns:
             Whether everything that ran ended within the grace.
         """
-        finished = True
+        if self._stopped:
+            return True
+        self._stopped = finished = True
         if self._server is not None:
             self._server.stop()
         if self._started:

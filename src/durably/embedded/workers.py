@@ -15,6 +15,7 @@ from typing import Any
 
 from durably.api.attempt import current_attempt
 from durably.core.errors import ContendedError, StorageError
+from durably.embedded.loop import LoopThread
 from durably.ports.messages import Delivery
 from durably.runtime.attempt import (
     Answer,
@@ -53,6 +54,7 @@ class Workers:
     Args:
         runtime: the surroundings.
         answered: takes answers; called from worker threads.
+        settled: hears that an attempt ended without an answer, as one that is retried does.
         failed: takes a delivery whose handling failed for a reason of ours or of the store's; it is to be tried again.
         threads: how many sync activities run at a time.
     """
@@ -62,11 +64,13 @@ class Workers:
         runtime: Runtime,
         *,
         answered: Callable[[Answer], None],
+        settled: Callable[[], None],
         failed: Callable[[Delivery], None],
         threads: int,
     ) -> None:
         self._runtime = runtime
         self._answered = answered
+        self._settled = settled
         self._failed = failed
         self._limit = threads
         self._queue: SimpleQueue[Delivery | None] = SimpleQueue()
@@ -75,9 +79,9 @@ class Workers:
         self._idle = 0
         self._busy = 0
         self._stopping = False
+        self._abandoned = False
         self._timeouts = _Timeouts(self._time_out)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = LoopThread()
 
     @property
     def backlog(self) -> int:
@@ -87,11 +91,14 @@ class Workers:
     def submit(self, delivery: Delivery) -> None:
         """Run a task as soon as a thread is free."""
         self._queue.put(delivery)
-        if self._idle < self._queue.qsize() and self._threads < self._limit:
+        if self._idle < self._queue.qsize() and self._threads < self._limit and not self._stopping:
             self._spawn()
 
     def stop(self, grace_s: float) -> bool:
-        """Start nothing more, wait for what runs; whether all of it ended within `grace_s` seconds."""
+        """Start nothing more, wait for what runs; whether all of it ended within `grace_s` seconds.
+
+        What did not is given up: whatever comes of it is not stored, and it runs again elsewhere.
+        """
         with self._lock:
             self._stopping = True
             threads = self._threads
@@ -104,9 +111,9 @@ class Workers:
                 if left <= 0 or not self._lock.wait(left):
                     break
             finished = not self._busy
+            self._abandoned = True
         self._timeouts.stop()
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.stop()
         return finished
 
     # --- threads ---------------------------------------------------------------------------------------------
@@ -119,12 +126,13 @@ class Workers:
 
     def _work(self) -> None:
         while True:
-            self._idle += 1
-            delivery = self._queue.get()
-            self._idle -= 1
-            if delivery is None or self._stopping:
-                return
             with self._lock:
+                self._idle += 1
+            delivery = self._queue.get()
+            with self._lock:
+                self._idle -= 1
+                if delivery is None or self._stopping:
+                    return
                 self._busy += 1
             replaced = False
             try:
@@ -148,7 +156,7 @@ class Workers:
             if isinstance(opened, Attempt):
                 running = _Running(opened)
                 if opened.is_async:
-                    self._start_async(running, delivery)
+                    self._start_async(running)
                     return False
                 if opened.timeout_ms is not None:
                     self._timeouts.add(running, opened.timeout_ms / 1000)
@@ -164,7 +172,7 @@ class Workers:
 
     def _run_sync(self, running: _Running) -> Callable[[], Answer | None] | None:
         """Call the function in a context of its own; what is to be done about its end, None if it came too late."""
-        attempt, runtime = running.attempt, self._runtime
+        attempt = running.attempt
         context = contextvars.copy_context()
         context.run(current_attempt.set, attempt.info)
         try:
@@ -173,53 +181,56 @@ class Workers:
                 value = _await_elsewhere(value)
         except BaseException as error:  # a user's SystemExit must not end the worker either
             failure = error
-            return (lambda: attempt_raised(runtime, attempt, failure)) if running.end() else None
-        return (lambda: attempt_returned(runtime, attempt, value)) if running.end() else None
+            return (lambda: self._raised(attempt, failure)) if running.end() else None
+        return (lambda: attempt_returned(self._runtime, attempt, value)) if running.end() else None
 
     def _settle(self, end: Answer | Callable[[], Answer | None] | None) -> None:
+        if self._abandoned:
+            return
         answer = end() if callable(end) else end
-        if answer is not None:
+        if answer is None:
+            self._settled()
+        else:
             self._answered(answer)
 
     def _time_out(self, running: _Running) -> None:
         """A sync attempt overran. Its thread cannot be interrupted: another one takes its place in the pool."""
         if not running.end():
             return
-        task = running.attempt.task
-        _logger.warning("%s attempt %d overran its timeout; its thread goes on unheeded", task.name, task.attempt)
         with self._lock:
             self._threads -= 1
         self._spawn()
         try:
-            self._settle(attempt_timed_out(self._runtime, running.attempt))
+            self._settle(lambda: self._timed_out(running.attempt))
+        except Exception as error:
+            self._report(running.attempt.delivery, error)
         finally:
             self._done()
 
+    def _raised(self, attempt: Attempt, error: BaseException) -> Answer | None:
+        _log(attempt, f"failed: {type(error).__name__}: {error}")
+        return attempt_raised(self._runtime, attempt, error)
+
+    def _timed_out(self, attempt: Attempt) -> Answer | None:
+        _log(attempt, "overran its timeout" + ("" if attempt.is_async else "; its thread goes on unheeded"))
+        return attempt_timed_out(self._runtime, attempt)
+
     def _report(self, delivery: Delivery, error: Exception) -> None:
         if isinstance(error, StorageError | ContendedError):
-            _logger.warning("could not settle %s: %s; it is tried again", delivery.message.id, error)
+            _logger.warning("could not settle %s, trying again: %s", delivery.message.id, error)
         else:
-            _logger.error("could not handle %s; it is tried again", delivery.message.id, exc_info=error)
+            _logger.error("could not handle %s, trying again", delivery.message.id, exc_info=error)
         self._failed(delivery)
 
     # --- the event loop -----------------------------------------------------------------------------------------
 
-    def _start_async(self, running: _Running, delivery: Delivery) -> None:
+    def _start_async(self, running: _Running) -> None:
         with self._lock:
             self._busy += 1
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="durably-async", daemon=True).start()
-            loop = self._loop
-        loop.call_soon_threadsafe(lambda: self._spawn_async(loop, running, delivery))
+        self._loop.run(lambda: self._run_async(running))
 
-    def _spawn_async(self, loop: asyncio.AbstractEventLoop, running: _Running, delivery: Delivery) -> None:
-        task = loop.create_task(self._run_async(running, delivery))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _run_async(self, running: _Running, delivery: Delivery) -> None:
-        attempt, runtime = running.attempt, self._runtime
+    async def _run_async(self, running: _Running) -> None:
+        attempt = running.attempt
         current_attempt.set(attempt.info)
         end: Callable[[], Answer | None]
         timeout = asyncio.timeout(None if attempt.timeout_ms is None else attempt.timeout_ms / 1000)
@@ -230,15 +241,15 @@ class Workers:
             except BaseException as error:
                 failure = error
                 if timeout.expired() and isinstance(error, TimeoutError):
-                    end = lambda: attempt_timed_out(runtime, attempt)  # noqa: E731
+                    end = lambda: self._timed_out(attempt)  # noqa: E731
                 else:
-                    end = lambda: attempt_raised(runtime, attempt, failure)  # noqa: E731
+                    end = lambda: self._raised(attempt, failure)  # noqa: E731
             else:
-                end = lambda: attempt_returned(runtime, attempt, value)  # noqa: E731
+                end = lambda: attempt_returned(self._runtime, attempt, value)  # noqa: E731
             try:
                 self._settle(end)
             except Exception as error:
-                self._report(delivery, error)
+                self._report(running.attempt.delivery, error)
         finally:
             self._done()
 
@@ -278,10 +289,13 @@ class _Timeouts:
                     self._changed.wait(wait)
                     continue
                 _, _, running = heapq.heappop(self._heap)
-            try:
-                self._overran(running)
-            except Exception:
-                _logger.exception("could not settle the timeout of %s", running.attempt.task.id)
+            self._overran(running)
+
+
+def _log(attempt: Attempt, what: str) -> None:
+    task = attempt.task
+    extra = {"execution_id": task.run.execution_id}
+    _logger.warning("attempt %d of %s %s", task.attempt, task.name, what, extra=extra)
 
 
 def _await_elsewhere(value: Any) -> Any:

@@ -110,7 +110,7 @@ class Backend(Protocol):
     """
 
     def create(self, creation: Creation, *, keep: bool = False) -> CreateOutcome:
-        """Store record, turn 1 and wake, iff the id is free (or closed, with `replace_closed`)."""
+        """Store record, turn 1 and wake, iff the id is free (or closed, with `replace_closed`, by another request)."""
         ...
 
     def read_record(self, execution_id: str) -> Record | None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from durably.core.errors import Stall
 from durably.core.execution import Execution
 from durably.core.history import Turn
 from durably.core.keys import RunKey
 from durably.core.replay import RunState
 from durably.ports.records import Status
+from durably.runtime.runtime import Budget
+
+_TRIES = 3
 
 
 @dataclass(slots=True)
@@ -20,23 +27,31 @@ class Live:
         run: its current run.
         orchestrator: persisted name.
         status: of its record.
+        resumed: the record says stalled, but a later turn was applied; whoever stored it died before the record.
         state: what its turns leave open.
         execution: its live orchestrator; None where it has not been replayed (stalled, or not needed).
         turns: as loaded, until they are replayed.
+        budget: enters the time budget of a turn.
     """
 
     run: RunKey
     orchestrator: str
     status: Status
     state: RunState
+    budget: Callable[[], AbstractContextManager[Budget]]
     execution: Execution | None = None
     turns: list[Turn] | None = None
+    resumed: bool = False
 
     def discard(self) -> None:
-        """Give the live orchestrator up."""
-        if self.execution is not None:
-            self.execution.close()
-            self.execution = None
+        """Give the live orchestrator up. Its clean-up is user code, and has no more time than a turn."""
+        execution, self.execution = self.execution, None
+        if execution is None:
+            return
+        for _ in range(_TRIES):  # the end of the budget may strike between two coroutines
+            with contextlib.suppress(Stall), self.budget():
+                execution.close()
+                return
 
 
 class LiveExecutions:

@@ -20,6 +20,7 @@ class Limits:
 
     Attributes:
         events_per_turn: how many events one turn applies; the rest wait for the next turn.
+        history_warning: inbound events after which a warning is logged, once.
         history_events: inbound events after which a run is terminated.
         warm_executions: how many executions are kept live in memory.
         deliveries_before_stall: a message received this often is stored without running code.
@@ -29,6 +30,7 @@ class Limits:
     """
 
     events_per_turn: int = 200
+    history_warning: int = 10_000
     history_events: int = 1_000_000
     warm_executions: int = 2_000
     deliveries_before_stall: int = 3

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from durably.core.commands import record_command
-from durably.core.errors import MissingDefinitionError, Stall, TurnLimitError, TurnTimeoutError
+from durably.core.errors import MissingDefinitionError, Stall, StorageError, TurnLimitError, TurnTimeoutError
 from durably.core.events import (
     ActivityCancelRequested,
     ExecutionCompleted,
@@ -29,7 +29,7 @@ from durably.core.history import Turn
 from durably.core.keys import ActivityKey, RunKey
 from durably.core.replay import RunState, replay
 from durably.ports.backend import TurnCommit
-from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
+from durably.ports.messages import Delivery, EventMessage, Message, Outgoing, Wake
 from durably.ports.records import RecordChange
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
@@ -61,10 +61,12 @@ class TurnsTaken:
     Attributes:
         kept: messages due now that the turns sent, leased to the caller as if received (with `keep`).
         returned: execution ids whose turn could not be taken; their messages are not acknowledged.
+        closed: whether an execution may have ended: only then somebody who waits for one has to look.
     """
 
     kept: list[Delivery]
     returned: list[str]
+    closed: bool
 
 
 class TurnTaker:
@@ -83,36 +85,52 @@ class TurnTaker:
         Raises:
             StorageError: the store refused the commit; nothing is acknowledged.
         """
-        backend = self._runtime.backend
         kept: list[Delivery] = []
         broken: list[str] = []
+        closed = False
         pending = dict(deliveries)
         for _ in range(_MAX_CONFLICTS):
-            plans = [(id_, self._planned(id_, group)) for id_, group in pending.items()]
-            commits = [(id_, plan, plan.commit) for id_, plan in plans if plan.commit is not None]
-            broken.extend(id_ for id_, plan in plans if plan.broken)
-            self._finish_without_commit([plan for _, plan in plans if plan.commit is None])
-            if not commits:
-                return TurnsTaken(kept, broken)
+            plans: dict[str, _Plan] = {}
             try:
-                outcomes = backend.commit([commit for _, _, commit in commits], keep=keep)
-            except BaseException:
-                for _, plan, _ in commits:
+                for execution_id, group in pending.items():
+                    plans[execution_id] = self._planned(execution_id, group)
+                lost = self._store(plans, kept, keep=keep)
+            except BaseException as error:
+                for plan in plans.values():
                     _discard(plan)
+                if kept and isinstance(error, StorageError):
+                    return TurnsTaken(kept, [*broken, *pending], closed=True)
                 raise
-            lost: dict[str, Sequence[Delivery]] = {}
-            for (execution_id, plan, _), outcome in zip(commits, outcomes, strict=True):
-                if outcome.status == "conflict":
-                    lost[execution_id] = pending[execution_id]
-                    _discard(plan)
-                    continue
-                kept.extend(outcome.kept)
-                self._keep_live(plan)
-            if not lost:
-                return TurnsTaken(kept, broken)
-            pending = lost
+            broken.extend(id_ for id_, plan in plans.items() if plan.broken)
+            closed = closed or any(plan.live is not None and plan.live.state.closed for plan in plans.values())
+            pending = {id_: pending[id_] for id_ in lost}
+            if not pending:
+                return TurnsTaken(kept, broken, closed)
         _logger.warning("gave up %d turns after %d lost races; their messages return", len(pending), _MAX_CONFLICTS)
-        return TurnsTaken(kept, [*broken, *pending])
+        return TurnsTaken(kept, [*broken, *pending], closed)
+
+    def _store(self, plans: Mapping[str, _Plan], kept: list[Delivery], *, keep: bool) -> list[str]:
+        """Carry the plans out; the ids of those that lost the race for their turn."""
+        backend = self._runtime.backend
+        resend = [outgoing for plan in plans.values() for outgoing in plan.resend]
+        if resend:
+            backend.send(resend)  # what they carry out is stored; after the commit, a refusal would lose `kept`
+        self._finish_without_commit([plan for plan in plans.values() if plan.commit is None])
+        commits = [(id_, plan, plan.commit) for id_, plan in plans.items() if plan.commit is not None]
+        if not commits:
+            return []
+        lost: list[str] = []
+        outcomes = backend.commit([commit for _, _, commit in commits], keep=keep)
+        for (execution_id, plan, commit), outcome in zip(commits, outcomes, strict=True):
+            if outcome.status == "conflict":
+                lost.append(execution_id)
+                _discard(plan)
+                continue
+            if commit.change is not None and commit.change.closed_at_ms is not None:
+                _logger.info("execution %s is %s", execution_id, commit.change.status)
+            kept.extend(outcome.kept)
+            self._keep_live(plan)
+        return lost
 
     def clear(self) -> None:
         """Discard every live execution."""
@@ -131,10 +149,12 @@ class TurnTaker:
             if live is None:
                 return _Plan(acknowledge=[delivery.receipt for delivery in deliveries])
             return self._plan(live, deliveries)
-        except Exception:
-            _logger.exception("the turn of %s could not be planned; its messages return", execution_id)
+        except BaseException as error:
             if live is not None:
                 live.discard()
+            if not isinstance(error, Exception):
+                raise
+            _logger.exception("the turn of %s could not be planned; its messages return", execution_id)
             return _Plan(broken=True)
 
     def _behind(self, live: Live, deliveries: Sequence[Delivery]) -> bool:
@@ -144,7 +164,7 @@ class TurnTaker:
             message = delivery.message
             if message.run != live.run or (isinstance(message, Wake) and message.turn > live.state.turn):
                 return True
-            unknown = unknown or (isinstance(message, EventMessage) and not live.state.accepts(message.event))
+            unknown = unknown or (isinstance(message, EventMessage) and _recorded(live, message.event))
         return unknown and bool(self._runtime.backend.load_turns(live.run, after=live.state.turn))
 
     def _load(self, execution_id: str) -> Live | None:
@@ -152,10 +172,11 @@ class TurnTaker:
         if record is None or record.closed:
             return None
         state = RunState()
-        live = Live(record.key, record.orchestrator, record.status, state)
+        live = Live(record.key, record.orchestrator, record.status, state, self._runtime.budget)
         live.turns = self._runtime.backend.load_turns(record.key)
         for turn in live.turns:
             state.add(turn)
+        live.resumed = record.status == "stalled" and live.turns[-1].kind == "applied"
         return live
 
     def _plan(self, live: Live, deliveries: Sequence[Delivery]) -> _Plan:
@@ -165,16 +186,13 @@ class TurnTaker:
             return self._plan_close_again(live, deliveries)
         new, again = _news(live, deliveries)
         receipts = tuple(delivery.receipt for delivery in deliveries)
-        wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=None)
+        wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=0 if again else None)
         before = state.outstanding() if again else []
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
-        again_events = [event for event in before if event.seq in state.unresolved]
-        resend = (*plan.resend, *dispatches(live.run, again_events, now_ms=now_ms, again=True))
-        if plan.commit is None:
-            plan.resend = resend
-        else:  # sent before the deliveries are acknowledged, or a failure between the two would lose it
-            plan.resend = ()
-            plan.commit = replace(plan.commit, send=(*plan.commit.send, *resend))
+        plan.resend = (
+            *plan.resend,
+            *dispatches(live.run, [e for e in before if e.seq in state.unresolved], now_ms=now_ms, again=True),
+        )
         return plan
 
     def _plan_news(
@@ -190,7 +208,10 @@ class TurnTaker:
         runtime, state = self._runtime, live.state
         plan = _Plan(live)
         if not new and not state.waiting:
-            plan.acknowledge = list(receipts)
+            if live.resumed and live.turns:
+                plan.commit = _resuming(live, live.turns[-1], receipts)
+            else:
+                plan.acknowledge = list(receipts)
             return plan
         new = _stamped(state, new, now_ms)
         terminated = next((event for event in new if isinstance(event, ExecutionTerminated)), None)
@@ -232,7 +253,7 @@ class TurnTaker:
     ) -> _Plan:
         runtime, live = self._runtime, plan.live
         assert live is not None
-        first = live.status != "stalled"
+        first = live.status != "stalled" or live.resumed
         if first:
             _logger.error("execution %s is stalled: %s", live.run.execution_id, failure)
         tries = 1 if first else None if wake is None else wake + 1
@@ -315,11 +336,16 @@ class TurnTaker:
             at_ms=now_ms,
         )
         send = dispatches(run, state.add(turn), now_ms=now_ms)
+        if state.received - len(new) < runtime.limits.history_warning <= state.received:
+            _logger.warning(
+                "execution %s has %d events; at %d it is terminated. Split its work into several executions",
+                *(run.execution_id, state.received, runtime.limits.history_events),
+            )
         if state.waiting and kind == "applied" and not state.closed:
             send = (*send, Outgoing(Wake(run=run, turn=turn.number)))
         change = _closing(turn)
         if change is None and live.status == "stalled" and kind == "applied":
-            live.status = "running"
+            live.status, live.resumed = "running", False
             change = RecordChange(status="running", turn=turn.number, code_version=turn.code_version)
         return TurnCommit(
             run=run,
@@ -333,15 +359,12 @@ class TurnTaker:
     # --- afterwards -----------------------------------------------------------------------------------------
 
     def _finish_without_commit(self, plans: Iterable[_Plan]) -> None:
-        backend = self._runtime.backend
         receipts: list[str] = []
         for plan in plans:
-            if plan.resend:
-                backend.send(plan.resend)
             receipts.extend(plan.acknowledge)
             self._keep_live(plan)
         if receipts:
-            backend.acknowledge(receipts)
+            self._runtime.backend.acknowledge(receipts)
 
     def _keep_live(self, plan: _Plan) -> None:
         live = plan.live
@@ -371,19 +394,35 @@ def _news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent
         if message.run != live.run:
             continue
         if not isinstance(message, EventMessage):
-            again = again or delivery.receives > 1
+            again = again or delivery.receives > 1 or _took_over(live, message)
             continue
         event = message.event
-        seq = getattr(event, "seq", 0)
-        if seq in answered or not live.state.accepts(event):
+        seq = getattr(event, "seq", 0)  # 0: the end, which comes once as well
+        if seq in answered or _recorded(live, event):
             again = True
             continue
-        if isinstance(event, TimerFired) and live.execution is not None and not live.execution.waits_for(seq):
-            continue  # cancelled meanwhile; nothing would notice it
-        if seq:
-            answered.add(seq)
+        if _unwanted(live, event):
+            continue
+        answered.add(seq)
         new.append(event)
     return new, again
+
+
+def _recorded(live: Live, event: InboundEvent) -> bool:
+    """Whether a stored turn holds the event, or makes it impossible."""
+    return not live.state.accepts(event) and getattr(event, "seq", 0) not in live.state.cancelled
+
+
+def _unwanted(live: Live, event: InboundEvent) -> bool:
+    """Whether nobody waits for the event any more: its activity or timer was cancelled."""
+    if isinstance(event, TimerFired):
+        return live.execution is not None and not live.execution.waits_for(event.seq)
+    return getattr(event, "seq", 0) in live.state.cancelled
+
+
+def _took_over(live: Live, message: Message) -> bool:
+    """Whether a wake took the place of one that somebody else was taking a turn for, who may have died of it."""
+    return isinstance(message, Wake) and message.tries > 0 and not live.state.waiting
 
 
 def _stamped(state: RunState, events: list[InboundEvent], now_ms: int) -> list[InboundEvent]:
@@ -401,6 +440,13 @@ def _stamped(state: RunState, events: list[InboundEvent], now_ms: int) -> list[I
 
 def _cancels(run: RunKey, turn: Turn) -> tuple[ActivityKey, ...]:
     return tuple(ActivityKey(run, e.seq) for e in turn.outbound if isinstance(e, ActivityCancelRequested))
+
+
+def _resuming(live: Live, last: Turn, receipts: tuple[str, ...]) -> TurnCommit:
+    """The end of a stall, said to the record by whoever finds it unsaid."""
+    live.status, live.resumed = "running", False
+    change = RecordChange(status="running", turn=last.number, code_version=last.code_version)
+    return TurnCommit(run=live.run, turn=last, change=change, acknowledge=receipts)
 
 
 def _closing(turn: Turn) -> RecordChange | None:

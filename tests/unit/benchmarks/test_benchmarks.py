@@ -11,7 +11,7 @@ from benchmarks.table import CASES
 PROMISED = {
     "replay_us_per_activity",
     "replay_gathered_us_per_activity",
-    "replay_with_wire_us_per_activity",
+    "replay_decoded_us_per_activity",
     "embedded_sequential_ms_per_step",
     "embedded_fanout_s",
     "embedded_throughput_wf_per_s",

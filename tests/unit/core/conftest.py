@@ -31,6 +31,14 @@ def start() -> Iterator[Start]:
     runs.clear()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _what_was_imported_is_not_searched_for_garbage() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _asyncio_says_nothing(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield

@@ -95,7 +95,7 @@ def test_coroutines_that_swallow_their_closing_do_not_outlive_it(start: Start) -
 
     run = start(stubborn)
     run.execution.close()
-    assert said == ["GeneratorExit"] * 3 + ["gone"]
+    assert said == ["Abandoned"] * 3 + ["gone"]
 
 
 def test_a_coroutine_that_never_stops_swallowing_harms_nobody(start: Start) -> None:

@@ -154,3 +154,26 @@ def test_an_async_context_manager_made_of_a_generator_works(start: Start) -> Non
     run.completed(1, "k")
     assert run.completed(2) == ['3 release {"key": "k"}']
     assert run.completed(3) == ['return "k"']
+
+
+def test_closing_reaches_into_a_generator_that_is_being_iterated(start: Start) -> None:
+    said: list[str] = []
+
+    async def pages(ctx: Context) -> AsyncIterator[str]:
+        try:
+            while True:
+                yield await ask(ctx, "page")
+        finally:
+            said.append("generator")
+
+    async def reading(ctx: Context) -> None:
+        try:
+            async for _ in pages(ctx):
+                pass
+        finally:
+            said.append("orchestrator")
+
+    run = start(reading)
+    run.completed(1, "first")
+    run.execution.close()
+    assert said == ["generator", "orchestrator"]

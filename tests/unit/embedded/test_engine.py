@@ -37,6 +37,7 @@ from durably.adapters.system import SystemClock, SystemEntropy
 from durably.codec.payloads import PydanticCodec
 from durably.core.errors import ConfigurationError
 from durably.embedded import Embedded
+from durably.runtime.runtime import Limits
 from tests.unit.embedded.conftest import Run
 from tests.unit.embedded.waiting import eventually
 
@@ -132,14 +133,13 @@ def test_a_stalled_execution_says_so_to_whoever_waits_for_it(run: Run, deploy: D
 
 def test_a_stalled_execution_resumes_under_corrected_code(run: Run, deploy: Deploy) -> None:
     broken = deploy("first = await one()\n    while True: pass")
-    with for_a_while(run(broken, one, two, turn_seconds=0.1)) as runtime:
+    never_again = Limits(fruitless_wakes=0)
+    with for_a_while(run(broken, one, two, turn_seconds=0.1, limits=never_again)) as runtime:
         runtime.client.start("a", broken)
         eventually(stalled(runtime.client, "a"))
     fixed = deploy("first = await one()\n    return first + await two()")
     runtime = run(fixed, one, two)
-    began = time.monotonic()
     assert runtime.client.handle("a").result(SOON_S) == "onetwo"
-    assert time.monotonic() - began < 0.9, "new code wakes it at once"
     kinds = [entry.event.kind for entry in runtime.client.history("a")]
     assert kinds.count("ActivityScheduled") == 2
 

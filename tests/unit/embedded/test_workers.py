@@ -166,8 +166,8 @@ def test_schedule_to_close_bounds_all_attempts_together(run: Run) -> None:
     attempts: list[int] = []
 
     @activity(
-        schedule_to_close=ms(250),
-        retry=RetryPolicy(max_attempts=0, initial_interval=ms(50), coefficient=1, jitter=False),
+        schedule_to_close=ms(1000),
+        retry=RetryPolicy(max_attempts=0, initial_interval=ms(200), coefficient=1, jitter=False),
     )
     def hopeless() -> None:
         attempts.append(attempt_info().attempt)
@@ -176,7 +176,7 @@ def test_schedule_to_close_bounds_all_attempts_together(run: Run) -> None:
     runtime = run(flow := calling(hopeless), hopeless)
     began = time.monotonic()
     assert "OSError: no answer" in runtime.client.start("a", flow).result(SOON_S)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < SOON_S
     assert attempts == list(range(1, len(attempts) + 1))
     assert 2 <= len(attempts) <= 5
 
@@ -265,7 +265,7 @@ def test_an_activity_may_say_when_to_try_again(run: Run) -> None:
         return "done"
 
     assert run(flow := calling(busy), busy).client.start("a", flow).result(SOON_S) == "done"
-    assert 0.14 <= at[1] - at[0] < 1.0
+    assert 0.14 <= at[1] - at[0] < SOON_S
 
 
 # --- functions that misbehave ----------------------------------------------------------------------------------------

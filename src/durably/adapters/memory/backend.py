@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Self
 
 from durably.adapters.memory.queue import MessageQueue
-from durably.adapters.rules import cancelled, check_limit, decode_cursor, encode_cursor
+from durably.adapters.rules import cancelled, check_limit, decode_cursor, encode_cursor, replaces
 from durably.codec import wire
 from durably.core.errors import StorageError
 from durably.core.history import Turn
@@ -60,7 +60,7 @@ class MemoryBackend:
         record = creation.record
         with self._lock:
             found = self._record(record.execution_id)
-            if found is not None and not (creation.replace_closed and found.closed):
+            if found is not None and not replaces(creation, found):
                 return CreateOutcome(False, found)
             self._records[record.execution_id] = wire.encode_record(record)
             self._insert_turn(record.key, creation.turn)

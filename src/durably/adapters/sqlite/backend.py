@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any, Self
 
-from durably.adapters.rules import cancelled, check_limit, decode_cursor, encode_cursor
+from durably.adapters.rules import cancelled, check_limit, decode_cursor, encode_cursor, replaces
 from durably.adapters.sqlite import schema
 from durably.adapters.sqlite.committer import Committer
 from durably.adapters.sqlite.errors import storage_error, translated
@@ -47,7 +47,7 @@ from durably.ports.backend import (
 )
 from durably.ports.clock import Clock
 from durably.ports.messages import Delivery, Outgoing
-from durably.ports.records import CLOSED, ActivityItem, Record, Status
+from durably.ports.records import ActivityItem, Record, Status
 
 _BURY_EVERY_MS = 1000
 _SECRET_BYTES = 32
@@ -127,7 +127,7 @@ class SqliteBackend:
 
         def write(connection: sqlite3.Connection) -> Row | tuple[Delivery, ...]:
             found = connection.execute(schema.SELECT_RECORD, (record.execution_id,)).fetchall()
-            if found and not (creation.replace_closed and found[0][3] in CLOSED):
+            if found and not replaces(creation, record_of(found[0])):
                 return _Taken(found[0])
             connection.execute(schema.REPLACE_RECORD, record_values)
             connection.execute(schema.INSERT_TURN, turn_values)

@@ -29,7 +29,10 @@ _REMEDIES: dict[int, str] = {
         "write there."
     ),
     sqlite3.SQLITE_PERM: "The file may not be opened: grant this process read and write permission.",
-    sqlite3.SQLITE_IOERR: "The disk reported an error: look into the system's log; it may need replacing.",
+    sqlite3.SQLITE_IOERR: (
+        "Reading or writing failed below SQLite: look for a limit on the size of files (`ulimit -f`) or a quota, "
+        "then into the system's log; the disk may need replacing."
+    ),
     sqlite3.SQLITE_TOOBIG: "A value exceeds what SQLite stores in one cell (1 GB): pass a reference instead.",
     sqlite3.SQLITE_NOMEM: "SQLite ran out of memory: give this process more.",
 }

@@ -1,0 +1,239 @@
+"""Planted bugs, each of which some seed must notice: the proof that the simulation can fail.
+
+Many of them were real. A bug is planted by replacing one function of the runtime, or one method of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from durably.core.errors import TokenError
+from durably.core.events import InboundEvent
+from durably.core.history import Turn
+from durably.core.keys import RunKey
+from durably.core.replay import RunState
+from durably.ports.backend import CommitOutcome, CreateOutcome, Creation, Settlement, SettleOutcome, TurnCommit
+from durably.ports.messages import Delivery, Outgoing, Wake
+from durably.ports.records import ActivityItem
+from durably.ports.tokens import TokenClaims
+from durably.runtime import attempt, callbacks, turn
+from durably.runtime.live import Live
+from tests.simulation import worker
+from tests.simulation.seeds import Modes, broken_by, mode_of
+from tests.simulation.store import StepwiseBackend, Store
+from tests.simulation.world import Parts, World
+
+SEEDS = 1_500
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug, and where to plant it.
+
+    Attributes:
+        place: object and attribute to replace, with what.
+        parts: of the world, where the bug is one of the store's.
+        modes: in which it shows.
+    """
+
+    place: tuple[Any, str, Any] | None = None
+    parts: Parts | None = None
+    modes: Modes = "both"
+
+
+# --- bugs of the runtime --------------------------------------------------------------------------------------
+
+
+_news = turn._news
+
+
+def _redelivery_means_nothing(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], bool]:
+    return _news(live, deliveries)[0], False
+
+
+def _both_ends(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], bool]:
+    """Looks at each delivery by itself, so that two copies in a batch are both news."""
+    found = [_news(live, [delivery]) for delivery in deliveries]
+    return [event for new, _ in found for event in new], any(again for _, again in found)
+
+
+def _own_clock(state: RunState, events: list[InboundEvent], now_ms: int) -> list[InboundEvent]:
+    return [replace(event, at_ms=now_ms) for event in events]
+
+
+def _still_again(task: Any, *, due_ms: int, failure: Any) -> Any:
+    return replace(task, attempt=task.attempt + 1, queued_at_ms=due_ms, last_failure=failure)
+
+
+def _unclaimed(runtime: Any, task: Any, item: ActivityItem | None) -> ActivityItem:
+    return ActivityItem(key=task.key, state="claimed", attempt=task.attempt, version=1, owner="me")
+
+
+def _always_superfluous(runtime: Any, delivery: Delivery) -> Any:
+    """A task that was sent again is taken for superfluous at each delivery, not only at its first."""
+    return attempt.open_attempt(runtime, replace(delivery, receives=1))
+
+
+def _dropped(runtime: Any, task: Any, item: Any, receipt: str) -> None:
+    runtime.backend.acknowledge([receipt])
+
+
+def _unsettled(runtime: Any, answer: attempt.Answer) -> None:
+    runtime.backend.acknowledge([answer.receipt])
+    runtime.backend.send([Outgoing(answer.event)])
+
+
+def _left_open(taker: turn.TurnTaker, live: Live, deliveries: Sequence[Delivery]) -> Any:
+    return turn._Plan(live, acknowledge=[delivery.receipt for delivery in deliveries])
+
+
+def _silent_stall(taker: turn.TurnTaker, plan: Any, new: Any, failure: Any, *, wake: Any, receipts: Any) -> Any:
+    """A stall whose wake is sent once: whoever dies between storing and sending takes it along."""
+    return _plan_stall(taker, plan, new, failure, wake=wake or None, receipts=receipts)
+
+
+_plan_stall = turn.TurnTaker._plan_stall
+
+
+def _any_token(runtime: Any, token: str) -> TokenClaims | callbacks.CallbackAnswer:
+    try:
+        return runtime.signer.verify(token)  # type: ignore[no-any-return]
+    except TokenError:
+        return runtime.signer.verify(token[:-1] + ("A" if token[-1] == "B" else "B"))  # type: ignore[no-any-return]
+
+
+def _not_compared(runtime: Any, item: ActivityItem, digest: str) -> callbacks.CallbackAnswer:
+    return callbacks._ACCEPTED
+
+
+# --- bugs of a store ------------------------------------------------------------------------------------------
+
+
+class NoRetryFence(Store):
+    """An item is written whatever its version is."""
+
+    def settle(self, settlement: Settlement) -> SettleOutcome:
+        item = settlement.item
+        if item is not None:
+            found = self.read_item(item.key)
+            settlement = replace(settlement, item=replace(item, version=(found.version if found else 0) + 1))
+        return super().settle(settlement)
+
+
+class NoWriterCondition(Store):
+    """A turn is stored over another writer's."""
+
+    def _insert_turn(self, run: RunKey, turn: Turn) -> bool:
+        self._turns.setdefault(run, {}).pop(turn.number, None)
+        return super()._insert_turn(run, turn)
+
+
+class ForgetsMessages(Store):
+    """Of several messages that a turn sends, the last is forgotten."""
+
+    def commit(self, commits: Sequence[TurnCommit], *, keep: bool = False) -> list[CommitOutcome]:
+        return super().commit([replace(c, send=c.send[:-1] if len(c.send) > 1 else c.send) for c in commits], keep=keep)
+
+
+class NoNextSlice(Store):
+    """Events that wait in deferred turns, or beyond the slice, are left there."""
+
+    def commit(self, commits: Sequence[TurnCommit], *, keep: bool = False) -> list[CommitOutcome]:
+        kept = [replace(c, send=tuple(o for o in c.send if not isinstance(o.message, Wake))) for c in commits]
+        return super().commit(kept, keep=keep)
+
+
+class OpenForEver(Store):
+    """The record is not closed."""
+
+    def commit(self, commits: Sequence[TurnCommit], *, keep: bool = False) -> list[CommitOutcome]:
+        return super().commit([replace(c, change=None) for c in commits], keep=keep)
+
+
+class ForgetsRequests(Store):
+    """A start that is repeated after its execution closed starts it again."""
+
+    def create(self, creation: Creation, *, keep: bool = False) -> CreateOutcome:
+        found = self.read_record(creation.record.execution_id)
+        if found is not None and found.closed and creation.replace_closed:
+            del self._records[found.execution_id]
+            self.graves.append(found)
+        return super().create(creation, keep=keep)
+
+
+class AcknowledgesFirst(StepwiseBackend):
+    """Messages are acknowledged before what they caused is stored."""
+
+    def _commit(self, commit: TurnCommit) -> CommitOutcome:
+        self._store.acknowledge(commit.acknowledge)
+        self._step("commit, before the turn")
+        return super()._commit(replace(commit, acknowledge=()))
+
+
+class SendsFirst(StepwiseBackend):
+    """A turn's messages are sent before it is known whether it can be stored."""
+
+    def _commit(self, commit: TurnCommit) -> CommitOutcome:
+        self._store.send(commit.send)
+        self._step("commit, before the turn")
+        return super()._commit(replace(commit, send=()))
+
+
+class NoGuard(StepwiseBackend):
+    """An item is written without a message that would notice a crash before the next step."""
+
+    def settle(self, settlement: Settlement) -> SettleOutcome:
+        return super().settle(replace(settlement, guard=None))
+
+
+def _never(*_: Any) -> bool:
+    return False
+
+
+def _always(*_: Any) -> bool:
+    return True
+
+
+_BUGS = {
+    "a warm execution believes itself up to date": Bug((turn.TurnTaker, "_behind", _never)),
+    "redelivery dispatches nothing again": Bug((turn, "_news", _redelivery_means_nothing)),
+    "copies within a batch are news": Bug((turn, "_news", _both_ends)),
+    "a seq is resolved twice": Bug((RunState, "accepts", _always)),
+    "time goes back": Bug((turn, "_stamped", _own_clock)),
+    "a closed execution is not closed again": Bug((turn.TurnTaker, "_plan_close_again", _left_open)),
+    "a stall's wake is lost": Bug((turn.TurnTaker, "_plan_stall", _silent_stall)),
+    "the retries of a re-sent task are dropped": Bug((attempt, "following", _still_again)),
+    "a re-sent task is always superfluous": Bug((worker, "open_attempt", _always_superfluous)),
+    "a superseded attempt runs": Bug((attempt, "_current", _always)),
+    "an overtaken attempt re-sends nothing": Bug((attempt, "_overtaken", _dropped)),
+    "an at-most-once attempt is not claimed": Bug((attempt, "_claim", _unclaimed)),
+    "a forged token is taken": Bug((callbacks, "_claims", _any_token)),
+    "a repeated callback is not compared": Bug((callbacks, "_repeat", _not_compared)),
+    "the retry fence is missing": Bug(parts=Parts(store=NoRetryFence)),
+    "the writer's condition is missing": Bug(parts=Parts(store=NoWriterCondition)),
+    "a message of a turn is forgotten": Bug(parts=Parts(store=ForgetsMessages)),
+    "deferred events are not applied": Bug(parts=Parts(store=NoNextSlice)),
+    "the record is not closed": Bug(parts=Parts(store=OpenForEver)),
+    "a repeated start starts again": Bug(parts=Parts(store=ForgetsRequests)),
+    "a turn is acknowledged before it is stored": Bug(parts=Parts(stepwise=AcknowledgesFirst), modes="stepwise"),
+    "messages are sent before their turn": Bug(parts=Parts(stepwise=SendsFirst), modes="stepwise"),
+    "an item is written without a guard": Bug(parts=Parts(stepwise=NoGuard), modes="stepwise"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _BUGS)
+def test_the_simulation_notices_that(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug = _BUGS[name]
+    if bug.place is not None:
+        monkeypatch.setattr(*bug.place)
+    for seed in range(SEEDS):
+        broken = broken_by(World(seed, mode_of(seed, bug.modes), parts=bug.parts))
+        if broken:
+            print(f"seed {seed}: {broken[0]}")
+            return
+    pytest.fail(f"{SEEDS} seeds did not notice that {name}")

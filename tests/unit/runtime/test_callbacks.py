@@ -1,0 +1,231 @@
+"""Callbacks: the item of the activity alone arbitrates, and whoever calls back is told the truth (promise P7)."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from durably import ActivityError, Callback, Context, Failure, RetryPolicy, callback_activity, orchestrator
+from durably.adapters.tokens import HmacTokenSigner
+from durably.ports.messages import CallbackDeadline
+from durably.runtime.attempt import Attempt, attempt_raised, open_attempt
+from durably.runtime.callbacks import complete_callback, fail_callback
+from durably.runtime.runtime import Limits
+from tests.unit.runtime.harness import LEASE_MS, Process
+
+HANDED: list[Callback[int]] = []
+BROKEN: list[Exception] = []
+MINUTE_MS = 60_000
+REFUSED = Failure(type="shop.Refused", message="sold out")
+
+
+@callback_activity(timeout=timedelta(minutes=1), retry=RetryPolicy(max_attempts=2, jitter=False))
+def order(callback: Callback[int], article: str) -> None:
+    HANDED.append(callback)
+    if BROKEN:
+        raise BROKEN.pop()
+
+
+@callback_activity
+def patient(callback: Callback[int]) -> None:
+    HANDED.append(callback)
+
+
+@orchestrator
+async def shop(ctx: Context, article: str = "tea") -> Any:
+    try:
+        return await order(article)
+    except ActivityError as error:
+        return [error.type.rpartition(".")[2], error.attempt]
+
+
+@orchestrator
+async def forever(ctx: Context) -> int:
+    return await patient()
+
+
+@pytest.fixture
+def process() -> Process:
+    HANDED.clear()
+    BROKEN.clear()
+    return Process([shop, forever, order, patient], limits=Limits(payload_bytes=100))
+
+
+def submitted(process: Process) -> str:
+    """Start a shop and submit its order; the token."""
+    process.client.start("e", shop)
+    process.work()
+    return HANDED[-1].token
+
+
+def verdict(process: Process, token: str, payload: Any) -> str:
+    return complete_callback(process.runtime, token, json.dumps(payload)).verdict
+
+
+def test_a_callback_completes_its_activity(process: Process) -> None:
+    token = submitted(process)
+    assert HANDED[0].url == f"http://here/callbacks/{token}"
+    assert verdict(process, token, 7) == "accepted"
+    process.work()
+    assert process.record().result == "7"
+
+
+def test_the_same_callback_again_is_accepted_and_another_one_is_not(process: Process) -> None:
+    token = submitted(process)
+    for payload, expected in ((7, "accepted"), (7, "accepted"), (8, "conflict"), (7, "accepted")):
+        assert verdict(process, token, payload) == expected
+    assert fail_callback(process.runtime, token, REFUSED).verdict == "conflict"
+    process.work()
+    assert process.record().result == "7"
+    assert process.kinds().count("ActivityCompleted") == 1
+    assert (verdict(process, token, 7), verdict(process, token, 8)) == ("accepted", "conflict")
+
+
+def test_a_repetition_sends_again_what_a_crash_lost(process: Process) -> None:
+    token = submitted(process)
+    verdict(process, token, 7)
+    process.backend.acknowledge([delivery.receipt for delivery in process.receive()])
+    process.work()
+    assert not process.record().closed
+    verdict(process, token, 7)
+    process.work()
+    assert process.record().result == "7"
+
+
+def test_a_check_that_is_left_behind_sends_again_what_a_crash_lost(process: Process) -> None:
+    token = submitted(process)
+    verdict(process, token, 7)
+    process.backend.acknowledge([delivery.receipt for delivery in process.receive()])
+    process.clock.advance(2 * MINUTE_MS)
+    process.work()
+    assert process.record().result == "7"
+
+
+def test_a_failure_is_retried_with_a_fresh_token(process: Process) -> None:
+    first = submitted(process)
+    assert fail_callback(process.runtime, first, REFUSED).verdict == "accepted"
+    process.clock.advance(1_000)
+    process.work()
+    second = HANDED[-1].token
+    assert second != first
+    assert verdict(process, first, 7) == "gone"
+    assert fail_callback(process.runtime, second, REFUSED).verdict == "accepted"
+    process.work()
+    assert process.record().result == '["Refused",2]'
+    assert fail_callback(process.runtime, second, REFUSED).verdict == "accepted"
+
+
+def test_a_failure_that_must_not_be_retried_is_not(process: Process) -> None:
+    token = submitted(process)
+    fail_callback(process.runtime, token, Failure(type="shop.Refused", message="", non_retryable=True))
+    process.work()
+    assert process.record().result == '["Refused",1]'
+
+
+def test_a_deadline_that_passes_gives_the_next_attempt_a_fresh_token_and_then_fails(process: Process) -> None:
+    first = submitted(process)
+    process.clock.advance(MINUTE_MS)
+    assert verdict(process, first, 7) == "gone"
+    process.work()
+    process.clock.advance(1_000)
+    process.work()
+    second = HANDED[-1].token
+    assert second != first
+    assert verdict(process, first, 7) == "gone"
+    process.clock.advance(MINUTE_MS)
+    process.work()
+    assert process.record().result == '["ActivityTimeoutError",2]'
+    assert verdict(process, second, 7) == "gone"
+
+
+def test_a_callback_in_the_last_moment_counts_and_its_deadline_changes_nothing(process: Process) -> None:
+    token = submitted(process)
+    process.clock.advance(MINUTE_MS - 1)
+    assert verdict(process, token, 7) == "accepted"
+    process.clock.advance(MINUTE_MS)
+    process.work()
+    assert process.record().result == "7"
+    assert process.queued(CallbackDeadline) == []
+
+
+def test_without_a_deadline_a_callback_is_awaited_for_ever(process: Process) -> None:
+    process.client.start("e", forever)
+    process.work()
+    process.clock.advance(100 * 365 * 24 * 3600 * 1000)
+    process.work()
+    assert verdict(process, HANDED[0].token, 7) == "accepted"
+    process.work()
+    assert process.record().result == "7"
+
+
+def test_a_submission_delivered_again_keeps_its_token(process: Process) -> None:
+    process.client.start("e", shop)
+    process.take_due()
+    (task,) = process.tasks()
+    process.run(task)
+    process.clock.advance(LEASE_MS // 2)
+    process.run(task)
+    assert len(HANDED) == 2
+    assert HANDED[0] == HANDED[1]
+
+
+def test_a_submission_that_fails_is_retried_and_its_token_dies(process: Process) -> None:
+    BROKEN.append(OSError("no line"))
+    first = submitted(process)
+    assert verdict(process, first, 7) == "gone"
+    process.clock.advance(1_000)
+    process.work()
+    assert verdict(process, HANDED[-1].token, 7) == "accepted"
+
+
+def test_a_callback_may_overtake_its_submission(process: Process) -> None:
+    process.client.start("e", shop)
+    process.take_due()
+    (task,) = process.tasks()
+    opened = open_attempt(process.runtime, task)
+    assert isinstance(opened, Attempt)
+    opened.call()
+    assert verdict(process, HANDED[0].token, 7) == "accepted"
+    assert attempt_raised(process.runtime, opened, OSError("the line broke after the request was through")) is None
+    process.work()
+    assert process.record().result == "7"
+
+
+@pytest.mark.parametrize("payload", ['"seven"', "{", "", "null", "[7]"])
+def test_a_payload_that_does_not_fit_is_refused_and_leaves_the_callback_open(process: Process, payload: str) -> None:
+    token = submitted(process)
+    answer = complete_callback(process.runtime, token, payload)
+    assert answer.verdict == "invalid"
+    assert answer.message
+    assert verdict(process, token, 7) == "accepted"
+
+
+def test_a_payload_that_is_too_large_is_refused_with_the_limit(process: Process) -> None:
+    token = submitted(process)
+    answer = complete_callback(process.runtime, token, '"' + "ü" * 50 + '"')
+    assert answer.verdict == "too large"
+    assert "102 bytes, more than 100" in answer.message
+
+
+def test_a_token_of_another_deployment_or_none_is_refused(process: Process) -> None:
+    token = submitted(process)
+    claims = process.runtime.signer.verify(token)
+    foreign = HmacTokenSigner("elsewhere", {"k": b"0123456789abcdef"}, "k").sign(claims)
+    for forged in (foreign, "", "x", token[:-1], token[::-1], token + "A"):
+        assert verdict(process, forged, 7) == "unauthorised"
+        assert fail_callback(process.runtime, forged, REFUSED).verdict == "unauthorised"
+    assert verdict(process, token, 7) == "accepted"
+
+
+def test_a_token_dies_with_its_execution_and_is_worth_nothing_in_the_next_life(process: Process) -> None:
+    token = submitted(process)
+    process.client.terminate("e")
+    process.work()
+    assert verdict(process, token, 7) == "gone"
+    process.client.start("e", shop.options(id_reuse="allow_if_closed"))
+    process.work()
+    assert verdict(process, token, 7) == "gone"
+    assert verdict(process, HANDED[-1].token, 7) == "accepted"
