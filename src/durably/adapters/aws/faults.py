@@ -50,8 +50,11 @@ def code_of(error: Exception) -> str:
 
 def is_ambiguous(error: Exception) -> bool:
     """Whether the request may have been carried out: no answer came, or one of the service's own trouble."""
-    if not code_of(error):
-        return True
+    from botocore.exceptions import ConnectionError as NotConnectedError
+    from botocore.exceptions import HTTPClientError
+
+    if isinstance(error, (NotConnectedError, HTTPClientError)):
+        return True  # an earlier attempt of boto's may have arrived
     return int(response_of(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
 
 

@@ -7,7 +7,7 @@
 | any other activity's task | within 900 s | queue of its activity |
 | any | later | one-off schedule, then delay queue |
 
-What can never be sent (no such queue, too large) becomes `ActivityFailed`, so that the execution learns of it.
+What can never be sent (no such activity queue, too large) becomes `ActivityFailed`: the execution learns of it.
 """
 
 from __future__ import annotations
@@ -230,7 +230,8 @@ class Queues:
         return outcome
 
     def _refused_whole(self, left: list[_Letter], error: Exception, outcome: _Outcome) -> _Outcome:
-        if is_permanent(code_of(error)):
+        ours = left[0].queue in (self._settings.events_queue, self._settings.delay_queue)
+        if is_permanent(code_of(error)) and not ours:
             outcome.refused += [(letter, str(error)) for letter in left]
         else:
             failure = storage_error(f"send {len(left)} messages to {left[0].queue}", error)

@@ -97,12 +97,13 @@ class Table:
     # --- records -----------------------------------------------------------------------------------------
 
     def put_record(self, record: Record, *, replace_closed: bool) -> Record | None:
-        """Take the id; or the record that holds it, which with the same `gen` is this one."""
+        """Take the id (`adapters.rules.replaces`); or the record that holds it: with the same `gen` it is this one."""
         condition = _ABSENT
         values: Item = {}
         if replace_closed:
             names = {f":closed{index}": status for index, status in enumerate(sorted(CLOSED))}
-            condition = f"{_ABSENT} OR #status IN ({', '.join(names)})"
+            condition = f"{_ABSENT} OR (#status IN ({', '.join(names)}) AND request_id <> :request)"
+            values[":request"] = {"S": record.request_id}
             values.update({name: {"S": status} for name, status in names.items()})
         item = record_item(record, partial(self._bodies.put, record.gen))
         found = self._put(item, condition=condition, values=values, own={"gen": record.gen})

@@ -234,10 +234,12 @@ def test_a_payload_of_ten_megabytes_becomes_the_activitys_failure(
     assert made.meter.bill.requests["s3.PutObject"] == 0
 
 
-def test_a_lost_fifo_queue_is_the_operators_matter(made: Cloud, backend: AwsBackend) -> None:
-    made.clients.sqs.delete_queue(QueueUrl=made.settings.events_queue)
-    with pytest.raises(StorageError):
-        backend.send([wake()])
+@pytest.mark.parametrize("lost", ["events_queue", "delay_queue"])
+def test_a_queue_that_all_need_is_the_operators_matter(made: Cloud, backend: AwsBackend, lost: str) -> None:
+    made.clients.sqs.delete_queue(QueueUrl=getattr(made.settings, lost))
+    with pytest.raises(StorageError, match="DURABLY_"):
+        backend.send([wake() if lost == "events_queue" else deadline(SOON)])
+    assert made.meter.bill.messages == 1  # no failure event instead
 
 
 @pytest.mark.parametrize(

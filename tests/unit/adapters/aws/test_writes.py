@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -151,6 +152,13 @@ def test_cancelling_costs_no_read(made: Cloud, backend: AwsBackend) -> None:
     cancelled = backend.read_item(busy.key)
     assert cancelled is not None
     assert cancelled.state == "cancelled"
+
+
+def test_a_setting_that_is_missing_is_not_taken_for_silence(made: Cloud) -> None:
+    nameless = AwsBackend(dataclasses.replace(made.settings, table=""), clients=made.clients, clock=made.clock)
+    with pytest.raises(StorageError, match="DURABLY_"):
+        nameless.commit([commit()])
+    assert made.meter.bill.requests["dynamodb.GetItem"] == 0
 
 
 # --- starting ------------------------------------------------------------------------------------------
