@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import md5
+from random import Random
 from typing import Any, Literal
 
 import moto.core.utils
@@ -23,7 +24,6 @@ from moto.sqs.models import sqs_backends
 from durably import Activity, Client, Orchestrator, Registry
 from durably.adapters.aws import AwsBackend, AwsSettings, Clients
 from durably.adapters.aws.secrets import SecretTokenSigner
-from durably.adapters.system import SystemEntropy
 from durably.aws import (
     Surroundings,
     activity_handler,
@@ -50,6 +50,8 @@ MAPPINGS: dict[str, str] = {  # queue -> function
     "activities-dead": "dead_letters",
     "delay-dead": "dead_letters",
 }
+SOURCES = {"events-dead.fifo": EVENTS, "activities-dead": ACTIVITIES, "delay-dead": DELAY}
+BATCH = {ACTIVITIES: 1}  # of the others: 10
 Moment = Literal["before", "after"]
 Hook = Callable[["Call"], None]
 
@@ -84,6 +86,25 @@ class ManualClock:
 
     def utcnow(self) -> datetime:
         return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.ms)).replace(tzinfo=None)
+
+
+class SeededEntropy:
+    """The same every time, so that a test that fails fails again."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+
+    def ulid(self, now_ms: int) -> str:
+        return f"{now_ms:013d}{self._random.getrandbits(52):013X}"
+
+    def nonce(self) -> str:
+        return f"{self._random.getrandbits(96):024x}"
+
+    def seed(self) -> int:
+        return self._random.getrandbits(63)
+
+    def draw(self) -> float:
+        return self._random.random()
 
 
 class LambdaContext:
@@ -161,9 +182,10 @@ class Cloud:
         limits: Limits | None = None,
         turn_seconds: float = 5.0,
         remaining_ms: int = 10_000,
-        meters: Sequence[Any] = (),
+        seed: int = 1,
     ) -> None:
         self.clock = ManualClock()
+        self.entropy = SeededEntropy(seed)
         self.orchestrators, self.activities, self.local = orchestrators, activities, local
         self.limits = limits or Limits()
         self.turn_seconds = turn_seconds
@@ -173,12 +195,11 @@ class Cloud:
         self.invocations: list[str] = []
         self.crashes = 0
         self._function: str | None = None
-        self._meters = meters
         self.settings = self._deploy()
         self.process = self.started()
         registry = Registry(orchestrators, [*activities, *local], codec=PydanticCodec())
         backend = AwsBackend(self.settings, clients=_outside(), clock=self.clock)
-        self.client = Client(backend, registry, self.clock, SystemEntropy())
+        self.client = Client(backend, registry, self.clock, self.entropy)
         self.backend = backend
 
     # --- the world ---------------------------------------------------------------------------------------------------
@@ -271,7 +292,7 @@ class Cloud:
             clients=clients,
             backend=backend,
             clock=self.clock,
-            entropy=SystemEntropy(),
+            entropy=self.entropy,
             signer=SecretTokenSigner(settings, clients, self.clock),
             codec=PydanticCodec("always"),
             limits=self.limits,
@@ -348,7 +369,7 @@ class Cloud:
         """One poll of one event source mapping; how many messages it moved."""
         if not _messages(queue):
             return 0
-        records = self.receive(queue)
+        records = self.receive(queue, limit=BATCH.get(queue, 10))
         if records:
             self.clock.ms += 1
             self.deliver(queue, records)
@@ -458,6 +479,8 @@ def answer_body(answer: dict[str, Any]) -> dict[str, Any]:
 def record_of(queue: str, message: dict[str, Any]) -> dict[str, Any]:
     """A received message as Lambda shows it (AWS docs, "Using Lambda with Amazon SQS")."""
     attributes: dict[str, Any] = dict(message["Attributes"])
+    if queue in SOURCES:  # moto leaves it out
+        attributes["DeadLetterQueueSourceArn"] = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{SOURCES[queue]}"
     return {
         "messageId": message["MessageId"],
         "receiptHandle": message["ReceiptHandle"],

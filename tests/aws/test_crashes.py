@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pytest
@@ -155,11 +156,15 @@ def _in_a_row(calls: list[tuple[str, str]], index: int) -> bool:
     return calls[index][1] == "dynamodb.Query" and calls[max(0, index - 1) : index + 2] == [calls[index]] * 3
 
 
-def _told(story: Story, hook: Callable[[Cloud], Callable[[Call], None]] | None) -> tuple[list[tuple[str, str]], int]:
-    """Tell a story in a world of its own and check its end; the calls that were made, and how many died."""
+def _told(story: Story, die: Callable[[Call, int], None] | None) -> list[tuple[str, str]]:
+    """Tell a story in a world of its own and check its end; the calls that were made.
+
+    `die` is told of each call, and how many had begun by then.
+    """
     programs.reset()
     with deployed(programs.ORCHESTRATORS, programs.ACTIVITIES, local=[programs.near]) as cloud:
-        cloud.hook = None if hook is None else hook(cloud)
+        if die is not None:
+            cloud.hook = lambda call: die(call, len(cloud.calls))
         story.tell(cloud)
         cloud.run()
         cloud.hook = None
@@ -167,7 +172,7 @@ def _told(story: Story, hook: Callable[[Cloud], Callable[[Call], None]] | None) 
             assert cloud.client.wait(execution_id, 0) == expected
             check_history(cloud, execution_id)
         assert not any(cloud.size(queue) for queue in MAPPINGS)
-        return cloud.calls, cloud.crashes
+        return cloud.calls
 
 
 def check_history(cloud: Cloud, execution_id: str) -> None:
@@ -185,27 +190,23 @@ def check_history(cloud: Cloud, execution_id: str) -> None:
 @pytest.mark.parametrize("name", STORIES)
 def test_dying_at_any_call_changes_nothing_but_the_time_it_takes(name: str) -> None:
     story = STORIES[name]
-    calls, died = _told(story, None)
-    points = [(index, moment) for index in range(len(calls)) for moment in ("before", "after")]
-    for index, moment in points:
+    calls = _told(story, None)
+    for index, moment in product(range(len(calls)), ("before", "after")):
         if _in_a_row(calls, index):
             continue
+        struck: list[Call] = []
 
-        def hook(cloud: Cloud, index: int = index, moment: str = moment) -> Callable[[Call], None]:
-            def die(call: Call) -> None:
-                if len(cloud.calls) == index + 1 and call.moment == moment and not struck:
-                    struck.append(call)
-                    raise Crash
-
-            struck: list[Call] = []
-            return die
+        def die(call: Call, begun: int, at: int = index, when: str = moment, struck: list[Call] = struck) -> None:
+            if begun == at + 1 and call.moment == when and not struck:
+                struck.append(call)
+                raise Crash
 
         try:
-            _, crashes = _told(story, hook)
+            _told(story, die)
         except BaseException as error:
             error.add_note(f"after dying {moment} call {index}, {calls[index]}")
             raise
-        assert crashes == died + 1, f"nothing died {moment} call {index}, {calls[index]}"
+        assert [(call.function, call.operation) for call in struck] == [calls[index]]
         table[calls[index]] += 1
 
 

@@ -69,10 +69,12 @@ class Batch:
     """
 
     def __init__(self, event: Mapping[str, Any], surroundings: Surroundings) -> None:
-        self._event = event
         self._surroundings = surroundings
         self._failed: dict[str, int | None] = {}
-        self.records = [SQSRecord(record) for record in event["Records"]]
+        # what came before may be what ended a process: it comes last
+        ordered = sorted(event["Records"], key=lambda record: int(record["attributes"]["ApproximateReceiveCount"]))
+        self._event = {**event, "Records": ordered}
+        self.records = [SQSRecord(record) for record in ordered]
         surroundings.backend.acknowledged.clear()
 
     def deliveries(self) -> Iterator[Delivery]:
@@ -105,7 +107,7 @@ class Batch:
                 raise UnacknowledgedError(f"{record.message_id} is not dealt with yet")
 
         processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False, logger=_logger)
-        process_partial_response(dict(self._event), checked, processor, context)
+        process_partial_response(self._event, checked, processor, context)
         return self.response()
 
     def redirect(self, delivery: Delivery) -> None:

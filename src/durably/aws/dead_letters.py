@@ -20,7 +20,7 @@ from durably.aws.local import is_local
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.codec.wire import WireError
 from durably.core.errors import StorageError
-from durably.ports.messages import ActivityTask, Delivery, Outgoing
+from durably.ports.messages import ActivityTask, Delivery
 from durably.runtime.attempt import attempt_lost, settle_answer
 from durably.runtime.runtime import Runtime
 
@@ -66,31 +66,26 @@ class DeadLettersHandler:
     def _handle(self, record: SQSRecord) -> None:
         settings = self._surroundings.settings
         queue = known_queue(settings, record.attributes.dead_letter_queue_source_arn)
+        if queue is None and record.event_source_arn.endswith(".fifo"):
+            queue = settings.events_queue
         unread = queue in (settings.events_queue, settings.delay_queue) and comebacks(record) < _UNREAD_COMEBACKS
         if queue is not None and unread:
             self._send_back(record, queue)
             return
         try:
-            envelope = self._surroundings.backend.open_envelope(record.body)
+            message = self._surroundings.backend.open_envelope(record.body).message
         except WireError:
-            if queue is None:
-                raise
-            self._send_back(record, queue)  # until a worker of the newer version gets it
+            self._send_back(record, queue or settings.delay_queue)  # until a worker of the newer version gets it
             return
         except StorageError as error:
             if isinstance(error.__cause__, aws_errors()):
                 raise
             self._put_aside(record, error)
             return
-        message = envelope.message
         if isinstance(message, ActivityTask) and not is_local(message):
             self._lose_attempt(Delivery(message, record.message_id))
-        elif queue is not None:
-            self._send_back(record, queue)
         else:
-            backend = self._surroundings.backend
-            backend.send_again([Outgoing(message, envelope.due_ms)], again=record.message_id)
-            backend.acknowledge([record.message_id])
+            self._send_back(record, queue or settings.delay_queue)
 
     def _lose_attempt(self, delivery: Delivery) -> None:
         answer = attempt_lost(self._runtime, delivery)

@@ -104,13 +104,14 @@ class OrchestratorHandler:
     def _handle_groups(self, groups: dict[str, list[Delivery]], batch: Batch) -> None:
         """Take the turns of new messages together; then, one by one, those of messages that came before.
 
-        Should one of the latter end the process, it takes nobody with it: their turns are stored.
+        Among these may be one that ends the process: it takes nobody with it whose turn is stored by then. The others
+        cannot know it, so each delivery tries them in another order.
         """
         self._local.clear()
-        received = {id_: max(delivery.receives for delivery in group) for id_, group in groups.items()}
-        fresh = {id_: group for id_, group in groups.items() if received[id_] == 1}
-        taken = self._take_together(fresh)
-        for execution_id in sorted(groups, key=lambda id_: received[id_]):
+        draw = self._surroundings.entropy.draw
+        order = {id_: (_suspicion(group), draw()) for id_, group in groups.items()}
+        taken = self._take_together({id_: group for id_, group in groups.items() if order[id_][0] == 1})
+        for execution_id in sorted(groups, key=lambda id_: order[id_]):
             with log_keys(execution_id=execution_id):
                 if not self._handled(execution_id, groups[execution_id], batch, turn_taken=execution_id in taken):
                     batch.fail(groups[execution_id])
@@ -181,6 +182,14 @@ class OrchestratorHandler:
 
     def _budget(self) -> TimeLimit:
         return TimeLimit(min(self._turn_seconds, (self._seconds_left() - _RESERVE_S) / 2), TurnTimeoutError)
+
+
+def _suspicion(deliveries: Iterable[Delivery]) -> int:
+    """1 for messages that arrive for the first time, more for those with which a process may have died before."""
+    return max(
+        max(delivery.receives, 2 if isinstance(delivery.message, Wake) and delivery.message.tries else 1)
+        for delivery in deliveries
+    )
 
 
 def _events(deliveries: Iterable[Delivery]) -> list[Delivery]:
