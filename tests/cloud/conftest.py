@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,8 @@ from tests.cloud.stack import Stack
 from tests.cloud.transmit import TransmitService
 
 WITHIN_S = 1500
+
+_running: list[Emulator] = []
 
 if os.environ.get("DURABLY_CLOUD_TESTS") != "1":
     collect_ignore_glob = ["test_*.py"]
@@ -37,9 +39,19 @@ def bounded_time() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure tells what the functions said last."""
+    report = yield
+    if report.failed and _running:
+        report.sections.append(("ministack and its functions", _running[-1].log.read_text()[-20_000:]))
+    return report
+
+
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     with Emulator(tmp_path_factory.mktemp("emulator")) as running:
+        _running.append(running)
         yield running
 
 

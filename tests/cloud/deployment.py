@@ -8,8 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from tests.cloud.emulator import CREDENTIALS, ROOT, Emulator, surroundings
+from boto3 import Session
+
+from tests.cloud.emulator import CREDENTIALS, REGION, ROOT, Emulator, surroundings
 
 SAM = ROOT / ".venv-sam" / "bin" / "sam"
 PYTHON = ROOT / ".venv-cloud" / "bin" / "python"
@@ -54,7 +57,31 @@ class Deployment:
         )
         listed = self._sam("list", "stack-outputs", "--stack-name", self.stack, "--output", "json")
         self.outputs = {each["OutputKey"]: each["OutputValue"] for each in json.loads(listed)}
+        self._let_them_schedule()
         self.seconds = time.monotonic() - began
+
+    def _let_them_schedule(self) -> None:
+        """ministack 1.5.33 checks calls to EventBridge Scheduler against the group "default", whatever group they name.
+
+        So whoever may create schedules in the stack's group may do so in that one, here.
+        """
+        iam = self.client("iam")
+        allowed = {
+            "Effect": "Allow",
+            "Action": ["scheduler:CreateSchedule", "scheduler:DeleteSchedule"],
+            "Resource": f"arn:aws:scheduler:{REGION}:*:schedule/default/*",
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        for page in iam.get_paginator("list_roles").paginate():
+            for role in (each["RoleName"] for each in page["Roles"]):
+                attached = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+                if any(f"{self.stack}-SendMessages" in each["PolicyArn"] for each in attached):
+                    iam.put_role_policy(RoleName=role, PolicyName="default-group", PolicyDocument=policy)
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the account's root."""
+        session: Any = Session("test", "test", region_name=REGION)
+        return session.client(service, endpoint_url=self.emulator.url)
 
     def _sam(self, *arguments: str) -> str:
         environment = surroundings() | CREDENTIALS

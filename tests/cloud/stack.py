@@ -13,10 +13,8 @@ from http.client import HTTPConnection
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from boto3 import Session
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.config import Config
 from botocore.credentials import Credentials
 
 from tests.cloud.deployment import Deployment
@@ -77,11 +75,7 @@ class Stack:
         self.emulator: Emulator = deployment.emulator
         self.outputs = deployment.outputs
         self.url = self.outputs["ApiUrl"]
-
-    def client(self, service: str) -> Any:
-        """A boto3 client of the account's root."""
-        session: Any = Session("test", "test", region_name=REGION)
-        return session.client(service, endpoint_url=self.emulator.url, config=Config(retries={"mode": "standard"}))
+        self.client = deployment.client
 
     def start(self, orchestrator: str, execution_id: str, **input_: object) -> None:
         """Start an execution; it must be accepted."""
@@ -153,6 +147,12 @@ class Stack:
         assert len(urls) == 1, urls
         url: str = urls[0]
         return url
+
+    def waiting(self, resource: str, state: str = "") -> int:
+        """How many messages a queue holds that may be received, or are "Delayed" or "NotVisible"."""
+        name = f"ApproximateNumberOfMessages{state}"
+        found = self.client("sqs").get_queue_attributes(QueueUrl=self.queue(resource), AttributeNames=[name])
+        return int(found["Attributes"][name])
 
     def kill(self, resource: str) -> int:
         """kill -9 every process that runs this function; how many there were."""
