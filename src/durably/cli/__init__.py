@@ -39,6 +39,10 @@ def _run(options: Options) -> int:
             from durably.cli.template import template
 
             return template(options)
+        if options.command == "cost":
+            from durably.cli.cost import cost
+
+            return cost(options)
         from durably.cli.commands import COMMANDS
 
         return COMMANDS[options.command](options)

@@ -20,6 +20,8 @@ DEFAULT_SOURCES = ("orchestrators", "activities")
 _STATUSES = ("running", "stalled", "completed", "failed", "terminated")
 _ID_REUSE = ("reject", "allow_if_closed", "use_existing")
 _LEVELS = ("debug", "info", "warning", "error")
+_A_TURN = "how long the orchestrator's function runs for a turn (default: %(default)s)"
+_AN_ACTIVITY = "how long an activity's function runs for an attempt (default: %(default)s)"
 _EXAMPLES = """\
 example:
   durably dev                                          in one terminal; then, in another:
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_one(history)
     _add_result(commands.add_parser("result", help="print what an execution returned"))
     _add_terminate(commands.add_parser("terminate", help="end an execution without asking its code"))
+    _add_cost(commands.add_parser("cost", help="price an execution on AWS"))
     _add_template(commands.add_parser("template", help="what the SAM template must say about the activities in code"))
     return parser
 
@@ -142,6 +145,21 @@ def _add_terminate(parser: argparse.ArgumentParser) -> None:
     _add_one(parser)
     parser.add_argument(
         "--reason", default="terminated from the command line", metavar="TEXT", help="is recorded with its end"
+    )
+
+
+def _add_cost(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Price an execution on AWS from its history: one in the SQLite file as if it had run there, or with --aws one "
+        "of the deployment that DURABLY_TABLE and DURABLY_BUCKET name."
+    )
+    _add_one(parser)
+    parser.add_argument("--aws", action="store_true", help="read it from AWS instead of the file")
+    parser.add_argument("--turn-ms", type=_seconds, default=15, metavar="MS", help=_A_TURN)
+    parser.add_argument("--turn-mb", type=_count, default=512, metavar="MB", help="its memory (default: %(default)s)")
+    parser.add_argument("--activity-ms", type=_seconds, default=100, metavar="MS", help=_AN_ACTIVITY)
+    parser.add_argument(
+        "--activity-mb", type=_count, default=512, metavar="MB", help="its memory (default: %(default)s)"
     )
 
 

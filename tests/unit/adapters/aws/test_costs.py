@@ -2,115 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from durably import Activity, Context, Orchestrator, activity, orchestrator
 from durably.adapters.aws import AwsBackend, keys
 from durably.adapters.aws.items import item_size, units
-from durably.adapters.aws.secrets import SecretTokenSigner
-from durably.adapters.system import SystemEntropy
-from durably.api.registry import Registry
-from durably.client import Client
-from durably.codec.payloads import PydanticCodec
 from durably.core.errors import StorageError
 from durably.ports.backend import Settlement, TurnCommit
-from durably.ports.messages import ActivityTask, Delivery
+from durably.ports.messages import Delivery
 from durably.ports.records import RecordChange
-from durably.runtime.attempt import Answer, Attempt, attempt_returned, open_attempt, settle_answer
-from durably.runtime.runtime import Runtime
-from durably.runtime.turn import TurnTaker
-from tests.contract.aws import Cloud, SqsSource
+from tests.contract.aws import Cloud
 from tests.contract.builders import RUN, completed, creation, item, task, turn
 from tests.contract.harness import START_MS
 from tests.unit.adapters.aws.bodies import noise
-
-STEPS = 20
-
-
-@activity
-def double(number: int) -> int:
-    return 2 * number
-
-
-@orchestrator
-async def one_after_another(ctx: Context, steps: int) -> int:
-    total = 0
-    for number in range(steps):
-        total += await double(number)
-    return total
-
-
-@orchestrator
-async def all_at_once(ctx: Context, steps: int) -> int:
-    return sum(await asyncio.gather(*(double(number) for number in range(steps))))
-
-
-@dataclass
-class Worker:
-    """The two functions of a deployment, driven by hand."""
-
-    made: Cloud
-    backend: AwsBackend
-    source: SqsSource
-    runtime: Runtime
-    taker: TurnTaker
-    client: Client
-
-    def receive(self) -> list[Delivery]:
-        return self.source.receive(now_ms=self.made.clock.now_ms(), limit=10, visibility_ms=60_000)
-
-    def step(self) -> bool:
-        """One receive: all its turns and activities."""
-        turns: dict[str, list[Delivery]] = {}
-        received = self.receive()
-        for delivery in received:
-            if not isinstance(delivery.message, ActivityTask):
-                turns.setdefault(delivery.message.run.execution_id, []).append(delivery)
-                continue
-            attempt = open_attempt(self.runtime, delivery)
-            answer = (
-                attempt_returned(self.runtime, attempt, attempt.call()) if isinstance(attempt, Attempt) else attempt
-            )
-            if isinstance(answer, Answer):
-                settle_answer(self.runtime, answer)
-        if turns:
-            self.taker.take(turns)
-        return bool(received)
-
-    def run(self) -> None:
-        while self.step():
-            pass
-
-
-Deploy = Callable[..., Worker]
-
-
-@pytest.fixture
-def deploy(made: Cloud) -> Deploy:
-    urls = dict.fromkeys(("double",), made.settings.activity_queues["act"])
-    object.__setattr__(made.settings, "activity_queues", urls)
-
-    def deployed(*definitions: Orchestrator[..., Any]) -> Worker:
-        activities: list[Activity[..., Any]] = [double]
-        backend, entropy = made.backend(), SystemEntropy()
-        registry = Registry(definitions, activities, codec=PydanticCodec())
-        runtime = Runtime(
-            backend=backend,
-            registry=registry,
-            clock=made.clock,
-            entropy=entropy,
-            signer=SecretTokenSigner(made.settings, made.clients, made.clock),
-            callback_url=made.settings.callback_url,
-        )
-        client = Client(backend, registry, made.clock, entropy)
-        return Worker(made, backend, SqsSource(made, backend), runtime, TurnTaker(runtime), client)
-
-    return deployed
+from tests.unit.adapters.aws.worker import STEPS, Deploy, all_at_once, one_after_another
 
 
 def test_a_sequential_step_costs_one_write_unit_no_read_and_two_sends(made: Cloud, deploy: Deploy) -> None:
