@@ -1,4 +1,5 @@
-# Everything a contributor runs, and everything CI runs. Needs Python 3.11 or newer and make, nothing else:
+# Everything a contributor runs, and everything CI runs (.ci/run: check, infra-check, cloud-test). Needs Python 3.11 or
+# newer and make, nothing else:
 # each target first builds what it needs in .venv from the hashed locks in requirements/.
 
 PYTHON ?= python3
@@ -28,7 +29,7 @@ demo: .venv/.project ## Run the packet-routing story for real: ARGS="--packets 2
 test: .venv/.dev ## Run the tests: ARGS="-k replay" (needs the dev lock)
 	@$(PY) -m pytest $(ARGS)
 
-check: .venv/.dev ## All of CI: format, lint, types, imports, then the tests (needs the dev lock)
+check: .venv/.dev ## Format, lint, types, imports, then the tests (needs the dev lock)
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy $(TYPED)
