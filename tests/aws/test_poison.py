@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from tests.aws import programs
 from tests.aws.driver import EVENTS, Cloud, Crash, deployed
@@ -131,7 +132,7 @@ def test_one_message_that_cannot_be_stored_does_not_hold_up_the_batch(cloud: Clo
     def refuse(call: object) -> None:
         if "PutItem" in str(call) and "before" in str(call) and len(struck) < 3:
             struck.append(str(call))
-            raise ConnectionError("refused")
+            raise EndpointConnectionError(endpoint_url="https://dynamodb")
 
     cloud.hook = refuse
     check_healthy_ones(cloud, within_s=10)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from durably.adapters.aws import AwsSettings
+from durably.adapters.aws import AwsBackend, AwsSettings
+from durably.adapters.aws.envelopes import Envelope
 from durably.aws.surroundings import Surroundings
 from durably.core.errors import DurablyError, StorageError
 from durably.ports.messages import Delivery, Outgoing
@@ -51,6 +52,21 @@ def known_queue(settings: AwsSettings, arn: str | None) -> str | None:
         if url.rpartition("/")[2] == name and name:
             return url
     return None
+
+
+def opened(backend: AwsBackend, body: str) -> Envelope:
+    """The message in an SQS body, whoever wrote it.
+
+    Raises:
+        WireError: a newer worker wrote it.
+        StorageError: it is none of ours, or lost.
+    """
+    try:
+        return backend.open_envelope(body)
+    except DurablyError:
+        raise
+    except Exception as error:  # nested too deeply, say
+        raise StorageError(f"expected a message that durably sent, but its body cannot be read: {error}") from error
 
 
 def comebacks(record: SQSRecord) -> int:
@@ -141,7 +157,7 @@ class Batch:
         return id_ in self._surroundings.backend.acknowledged and id_ not in self._failed
 
     def _read(self, record: SQSRecord) -> tuple[Delivery, int]:
-        envelope = self._surroundings.backend.open_envelope(record.body)
+        envelope = opened(self._surroundings.backend, record.body)
         # a dead letter that came back was received before, though its count begins anew
         receives = int(record.attributes.approximate_receive_count) + (1 if comebacks(record) else 0)
         return Delivery(envelope.message, record.message_id, receives), envelope.due_ms

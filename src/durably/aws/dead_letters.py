@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from durably.adapters.aws import keys
-from durably.adapters.aws.faults import aws_errors, storage_error
+from durably.adapters.aws.faults import aws_errors, code_of, storage_error
 from durably.api.registry import Registry
-from durably.aws.batch import COMEBACKS, Batch, Response, comebacks, known_queue
+from durably.aws.batch import COMEBACKS, Batch, Response, comebacks, known_queue, opened
 from durably.aws.local import is_local
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.codec.wire import WireError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("durably.dead_letters")
 _UNREAD_COMEBACKS = 2
+_LOST = ("NoSuchKey", "404")
 
 
 def dead_letters_handler(*, surroundings: Surroundings | None = None) -> DeadLettersHandler:
@@ -73,12 +74,12 @@ class DeadLettersHandler:
             self._send_back(record, queue)
             return
         try:
-            message = self._surroundings.backend.open_envelope(record.body).message
+            message = opened(self._surroundings.backend, record.body).message
         except WireError:
             self._send_back(record, queue or settings.delay_queue)  # until a worker of the newer version gets it
             return
         except StorageError as error:
-            if isinstance(error.__cause__, aws_errors()):
+            if isinstance(error.__cause__, aws_errors()) and code_of(error.__cause__) not in _LOST:
                 raise
             self._put_aside(record, error)
             return
