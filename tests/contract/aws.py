@@ -42,9 +42,10 @@ class Cloud:
     meter: Meter
     faults: Faults
     lock: RLock = field(default_factory=RLock)
+    slept: list[float] = field(default_factory=list[float])
 
     def backend(self) -> AwsBackend:
-        return AwsBackend(self.settings, clients=self.clients, clock=self.clock)
+        return AwsBackend(self.settings, clients=self.clients, clock=self.clock, sleep=self.slept.append)
 
     @property
     def queues(self) -> list[str]:
@@ -76,7 +77,7 @@ def cloud(clock: ManualClock, *, observers: tuple[Callable[[Any], None], ...] = 
         patch.setattr(moto.sqs.models, "unix_time", lambda: now_ms() / 1000)
         patch.setattr(botocore.endpoint, "time", Mock(spec=time))  # boto sleeps between its attempts
         clients, meter, faults = made_clients(observers)
-        faults.planned.clear()
+        faults.reset()
         deployed = Cloud(deploy(clients, **settings), clients, clock, meter, faults, lock)
         meter.bill = Bill()
         yield deployed

@@ -26,11 +26,26 @@ class Fault:
     status: int = 400
 
 
+class Died(BaseException):
+    """The process ended here."""
+
+
 @dataclass
 class Faults:
-    """Faults by their order; an operation without one works."""
+    """Faults by their order; an operation without one works.
+
+    Attributes:
+        requests: how many were made since `die_at` was set.
+        die_at: ends the process before (`False`) or after (`True`) the request with this number, from 1.
+    """
 
     planned: list[Fault] = field(default_factory=list[Fault])
+    requests: int = 0
+    die_at: tuple[int, bool] | None = None
+
+    def reset(self) -> None:
+        self.planned.clear()
+        self.requests, self.die_at = 0, None
 
     def plan(self, operation: str, kind: Any, times: int = 1, **more: Any) -> None:
         self.planned.append(Fault(operation, kind, times, **more))
@@ -39,6 +54,11 @@ class Faults:
         client.meta.events.register_first("before-send", self._strike)
 
     def _strike(self, event_name: str, request: Any, **more: Any) -> Any:
+        self.requests += 1
+        if self.die_at is not None and self.requests == self.die_at[0]:
+            if self.die_at[1]:
+                botocore_stubber(event_name, request, **more)
+            raise Died
         operation = event_name.rpartition(".")[2]
         fault = next((each for each in self.planned if each.operation == operation and each.times), None)
         if fault is None:

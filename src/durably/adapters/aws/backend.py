@@ -7,6 +7,7 @@ acknowledged last, repeat all that lies between.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -49,18 +50,31 @@ class AwsBackend:
 
     Messages are delivered to Lambda functions, whose answer deletes them. So `acknowledge` only remembers.
 
+    Args:
+        settings: names of the deployment's resources.
+        clients: how to reach them.
+        clock: says what is due.
+        sleep: between two attempts to send what SQS did not take.
+
     Attributes:
         acknowledged: receipts (SQS message ids) that are dealt with. A handler clears it when it begins, and
             reports every record that is not in it as failed.
     """
 
-    def __init__(self, settings: AwsSettings, *, clients: Clients, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: AwsSettings,
+        *,
+        clients: Clients,
+        clock: Clock,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.acknowledged: set[str] = set()
         self._settings = settings
         self._clock = clock
         self._bodies = Bodies(settings, clients)
         self._table = Table(settings, clients, self._bodies)
-        self._queues = Queues(settings, clients, self._bodies, clock)
+        self._queues = Queues(settings, clients, self._bodies, clock, sleep)
 
     # --- Backend -------------------------------------------------------------------------------------------
 
