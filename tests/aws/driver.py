@@ -9,7 +9,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -23,6 +23,7 @@ from moto.sqs.models import sqs_backends
 
 from durably import Activity, Client, Orchestrator, Registry
 from durably.adapters.aws import AwsBackend, AwsSettings, Clients
+from durably.adapters.aws.metering import Meter
 from durably.adapters.aws.secrets import SecretTokenSigner
 from durably.aws import (
     Surroundings,
@@ -143,9 +144,12 @@ class _Observed:
             cls.current.called(model, "after")
 
 
+METER = Meter()  # counts what handlers do
+
+
 @cache
 def _clients() -> Clients:
-    return Clients(region=REGION, observers=[_Observed.observe])
+    return Clients(region=REGION, observers=[_Observed.observe, METER.observe])
 
 
 @cache
@@ -339,6 +343,16 @@ class Cloud:
         finally:
             self._function = outer
 
+    def let_others_go_on(self, seconds: int) -> None:
+        """Called from a hook: the process that makes the call sleeps, while others do what there is to do."""
+        asleep, hook, self.hook = self.process, self.hook, None
+        self.process = self.started()
+        self.clock.advance(seconds)
+        for _ in range(20):
+            if not self.step():
+                self.clock.advance(1)
+        self.process, self.hook = asleep, hook
+
     def receive(self, queue: str, *, limit: int = 10) -> list[dict[str, Any]]:
         """Receive from a queue, as records of a Lambda event."""
         answer = self.sqs.receive_message(
@@ -362,7 +376,8 @@ class Cloud:
         failed = [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
         for record in records:
             if record["messageId"] not in failed:
-                self.sqs.delete_message(QueueUrl=self.url(queue), ReceiptHandle=record["receiptHandle"])
+                with suppress(self.sqs.exceptions.ReceiptHandleIsInvalid):  # somebody else deleted it meanwhile
+                    self.sqs.delete_message(QueueUrl=self.url(queue), ReceiptHandle=record["receiptHandle"])
         return failed
 
     def poll(self, queue: str) -> int:

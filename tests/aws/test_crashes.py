@@ -156,15 +156,15 @@ def _in_a_row(calls: list[tuple[str, str]], index: int) -> bool:
     return calls[index][1] == "dynamodb.Query" and calls[max(0, index - 1) : index + 2] == [calls[index]] * 3
 
 
-def _told(story: Story, die: Callable[[Call, int], None] | None) -> list[tuple[str, str]]:
+def told(story: Story, hook: Callable[[Call, Cloud], None] | None) -> list[tuple[str, str]]:
     """Tell a story in a world of its own and check its end; the calls that were made.
 
-    `die` is told of each call, and how many had begun by then.
+    `hook` is told of each call, and may die of it.
     """
     programs.reset()
     with deployed(programs.ORCHESTRATORS, programs.ACTIVITIES, local=[programs.near]) as cloud:
-        if die is not None:
-            cloud.hook = lambda call: die(call, len(cloud.calls))
+        if hook is not None:
+            cloud.hook = lambda call: hook(call, cloud)
         story.tell(cloud)
         cloud.run()
         cloud.hook = None
@@ -190,19 +190,19 @@ def check_history(cloud: Cloud, execution_id: str) -> None:
 @pytest.mark.parametrize("name", STORIES)
 def test_dying_at_any_call_changes_nothing_but_the_time_it_takes(name: str) -> None:
     story = STORIES[name]
-    calls = _told(story, None)
+    calls = told(story, None)
     for index, moment in product(range(len(calls)), ("before", "after")):
         if _in_a_row(calls, index):
             continue
         struck: list[Call] = []
 
-        def die(call: Call, begun: int, at: int = index, when: str = moment, struck: list[Call] = struck) -> None:
-            if begun == at + 1 and call.moment == when and not struck:
+        def die(call: Call, cloud: Cloud, at: int = index, when: str = moment, struck: list[Call] = struck) -> None:
+            if len(cloud.calls) == at + 1 and call.moment == when and not struck:
                 struck.append(call)
                 raise Crash
 
         try:
-            _told(story, die)
+            told(story, die)
         except BaseException as error:
             error.add_note(f"after dying {moment} call {index}, {calls[index]}")
             raise

@@ -46,6 +46,8 @@ class Surroundings:
         """
         settings = AwsSettings.from_environment()
         clients, clock = Clients(), SystemClock()
+        if IN_LAMBDA in os.environ:
+            _ = clients.dynamodb, clients.sqs  # made while the function is initialised
         backend = AwsBackend(settings, clients=clients, clock=clock)
         return cls(
             settings=settings,

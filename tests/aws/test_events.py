@@ -1,0 +1,139 @@
+"""events/: every payload is handled by the function that it is for, as its file in infra/functions makes it."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.aws.driver import REGION, Cloud, LambdaContext, answer_body, deployed
+
+ROOT = Path(__file__).parents[2]
+FUNCTIONS = {path.stem: path for path in (ROOT / "infra/functions").glob("*.py")}
+FILES = {
+    "orchestrator": "orchestrator",
+    "activities": "routing_activities",
+    "timers": "timers",
+    "callbacks": "callbacks",
+    "api": "api",
+    "dead_letters": "dead_letters",
+    "sweeper": "sweeper",
+}
+
+
+def event(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "events" / f"{name}.json").read_text())
+    return found
+
+
+def names(prefix: str = "") -> list[str]:
+    return sorted(path.stem for path in (ROOT / "events").glob(f"{prefix}*.json") if path.stem != "packet_routing")
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    from activities.routing import get_route, transmit
+    from orchestrators.routing import route_packet
+
+    with deployed([route_packet], [get_route, transmit]) as cloud:
+        settings = cloud.settings
+        by_queue: dict[str, list[str]] = {}
+        for name, queue in settings.activity_queues.items():
+            by_queue.setdefault(queue, []).append(name)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+        monkeypatch.setenv("DURABLY_DEPLOYMENT", settings.deployment)
+        monkeypatch.setenv("DURABLY_TABLE", settings.table)
+        monkeypatch.setenv("DURABLY_BUCKET", settings.bucket)
+        monkeypatch.setenv("DURABLY_EVENTS_QUEUE", settings.events_queue)
+        monkeypatch.setenv("DURABLY_DELAY_QUEUE", settings.delay_queue)
+        monkeypatch.setenv("DURABLY_DELAY_QUEUE_ARN", settings.delay_queue_arn)
+        monkeypatch.setenv("DURABLY_ACTIVITY_QUEUES", json.dumps(by_queue))
+        monkeypatch.setenv("DURABLY_SCHEDULE_GROUP", settings.schedule_group)
+        monkeypatch.setenv("DURABLY_SCHEDULE_ROLE", settings.schedule_role)
+        monkeypatch.setenv("DURABLY_TOKEN_SECRET", settings.token_secret)
+        monkeypatch.setenv("DURABLY_CALLBACK_URL", settings.callback_url)
+        yield cloud
+
+
+def function_of(name: str) -> Callable[..., Any]:
+    stem = next(file for prefix, file in FILES.items() if name.startswith(prefix))
+    handler: Callable[..., Any] = runpy.run_path(str(FUNCTIONS[stem]))["handler"]
+    return handler
+
+
+def test_every_function_has_events_and_every_event_a_function() -> None:
+    assert set(FUNCTIONS) == set(FILES.values())
+    for prefix in FILES:
+        assert names(prefix), prefix
+    assert all(any(name.startswith(prefix) for prefix in FILES) for name in names())
+
+
+def test_a_function_is_two_statements() -> None:
+    for path in FUNCTIONS.values():
+        lines = [line for line in path.read_text().splitlines() if line]
+        assert lines[-1].startswith("handler = ")
+        assert all(line.startswith("from ") for line in lines[:-1])
+        assert len(lines) <= 3
+
+
+@pytest.mark.parametrize("name", [name for name in names() if "Records" in event(name)])
+def test_messages_for_executions_that_are_gone_are_dealt_with(cloud: Cloud, name: str) -> None:
+    assert function_of(name)(event(name), LambdaContext()) == {"batchItemFailures": []}
+
+
+def test_an_early_message_goes_back_into_its_delay(cloud: Cloud) -> None:
+    function_of("timers_early")(event("timers_early"), LambdaContext())
+    assert len(cloud.schedules()) == 1
+
+
+def test_dead_letters_come_back(cloud: Cloud) -> None:
+    handler = function_of("dead_letters")
+    for name in ("dead_letters_event", "dead_letters_timer"):
+        letter = event(name)
+        source = letter["Records"][0]["attributes"]["DeadLetterQueueSourceArn"].rpartition(":")[2]
+        letter["Records"][0]["attributes"]["DeadLetterQueueSourceArn"] = f"arn:aws:sqs:x:y:{source[8:]}"
+        handler(letter, LambdaContext())
+        assert cloud.size(source[8:]) == 1
+
+
+def test_a_start_through_the_api_is_carried_out_and_shown(cloud: Cloud) -> None:
+    handler = function_of("api")
+
+    def call(name: str) -> tuple[int, dict[str, Any]]:
+        answer = handler(event(name), LambdaContext())
+        return answer["statusCode"], answer_body(answer)
+
+    status, started = call("api_start")
+    assert status in (200, 201), started
+    assert call("api_start") == (200, started) or status == 200  # the same request again
+    status, listed = call("api_list")
+    assert (status, [each["execution_id"] for each in listed["executions"]]) == (200, ["packet-0001"])
+    status, described = call("api_describe")
+    assert (status, described["status"], described["orchestrator"]) == (200, "running", "route_packet")
+    status, history = call("api_history")
+    assert (status, history["events"][0]["event"], history["after"]) == (200, "ExecutionStarted", None)
+    assert call("api_result")[1]["result"] is None
+    assert call("api_terminate")[0] == 202
+    cloud.run()
+    assert call("api_result")[1]["status"] == "terminated"
+
+
+@pytest.mark.parametrize("name", names("callbacks"))
+def test_a_token_of_another_deployment_is_refused(cloud: Cloud, name: str) -> None:
+    assert function_of(name)(event(name), LambdaContext())["statusCode"] == 401
+
+
+def test_a_sweep_of_nothing_wakes_nobody(cloud: Cloud) -> None:
+    assert function_of("sweeper")(event("sweeper"), LambdaContext()) == {"looked_at": 0, "woken": 0, "stalled": 0}
+
+
+def test_a_function_without_its_environment_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from durably.core.errors import ConfigurationError
+
+    monkeypatch.delenv("DURABLY_TABLE", raising=False)
+    with pytest.raises(ConfigurationError, match="DURABLY_TABLE"):
+        function_of("sweeper")(event("sweeper"), LambdaContext())
