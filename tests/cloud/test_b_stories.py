@@ -37,6 +37,30 @@ def test_a_callback_that_does_not_come_times_out_and_then_comes_too_late(stories
     assert request("POST", (marks / "url").read_text(), 1, signed=False).status == 410
 
 
+def test_a_callback_that_comes_takes_its_deadline_along(stories: Stack, marks: Path) -> None:
+    scheduler, group = stories.client("scheduler"), stories.outputs["ScheduleGroup"]
+
+    def deadlines() -> int:
+        return len(scheduler.list_schedules(GroupName=group)["Schedules"])
+
+    stories.start("waits_for_hours", "for-hours", marks=str(marks))
+    eventually((marks / "url").exists, what="the callback's address")
+    assert deadlines() == 1
+    url = (marks / "url").read_text()
+    assert request("POST", url, "no number", signed=False).status == 400
+    assert request("POST", url, 12, signed=False).status == 200
+    assert stories.result("for-hours") == 12
+    assert deadlines() == 0
+
+
+def test_payloads_too_large_for_their_place_travel_by_reference(stories: Stack) -> None:
+    text = "".join(chr(ord("a") + (number * number) % 26) for number in range(500_000))
+    stories.start("carries", "large", text=text)
+    assert stories.result("large") == 1_000_000
+    again = {"orchestrator": "carries", "execution_id": "large", "input": {"text": text}}
+    assert request("POST", f"{stories.url}/executions", again).status == 409
+
+
 def test_a_short_timer_fires_when_it_is_due(stories: Stack) -> None:
     stories.start("naps", "nap", seconds=2.0)
     assert 2.0 <= stories.result("nap") < 30.0
@@ -95,6 +119,7 @@ def test_an_endless_loop_stalls_itself_and_nobody_else(stories: Stack) -> None:
     for number in range(3):
         assert stories.result(f"beside-spins-{number}", within=180) == 6
     assert stories.stalled("spins")["failure"] is not None
+    stories.terminate("spins")
 
 
 def test_a_process_that_dies_at_every_try_stalls_and_harms_nobody_for_long(stories: Stack) -> None:
@@ -104,6 +129,7 @@ def test_a_process_that_dies_at_every_try_stalls_and_harms_nobody_for_long(stori
     assert stories.stalled("kills", within=180)["failure"] is not None
     for number in range(3):
         assert stories.result(f"beside-kills-{number}", within=180) == 6
+    stories.terminate("kills")
 
 
 def test_what_dead_letters_comes_back_as_a_failure(stories: Stack) -> None:

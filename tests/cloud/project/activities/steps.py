@@ -43,3 +43,9 @@ def takes_a_while(marks: str, seconds: float) -> int:
 def forgotten(callback: Callback[int], marks: str) -> None:
     """Hands its address over to somebody who will not use it in time."""
     (Path(marks) / "url").write_text(callback.url)
+
+
+@activity
+def doubles(text: str) -> str:
+    """The text, twice."""
+    return text * 2

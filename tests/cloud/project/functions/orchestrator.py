@@ -7,6 +7,8 @@ handler = orchestrator_handler(
     stories.persists,
     stories.runs_out_of_time,
     stories.waits_in_vain,
+    stories.waits_for_hours,
+    stories.carries,
     stories.naps,
     stories.works,
     stories.ponders,

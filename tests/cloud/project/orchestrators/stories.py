@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from activities.fragile import dies
-from activities.steps import echo, fails_twice, forgotten, takes_a_while, takes_too_long
+from activities.steps import doubles, echo, fails_twice, forgotten, takes_a_while, takes_too_long
 
 from durably import ActivityError, Context, orchestrator
 
@@ -52,6 +52,18 @@ async def waits_in_vain(ctx: Context, marks: str) -> str:
     except ActivityError as error:
         return error.type
     return "nothing"
+
+
+@orchestrator
+async def waits_for_hours(ctx: Context, marks: str) -> int:
+    """What a callback brings that may take long."""
+    return await forgotten.options(timeout=timedelta(hours=5))(marks)
+
+
+@orchestrator
+async def carries(ctx: Context, text: str) -> int:
+    """Length of the text's double."""
+    return len(await doubles(text))
 
 
 @orchestrator
