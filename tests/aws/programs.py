@@ -6,9 +6,20 @@ import asyncio
 import time
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
-from durably import Callback, Context, NonRetryableError, RetryPolicy, activity, attempt_info, callback_activity
-from durably import orchestrator
+from durably import (
+    Activity,
+    Callback,
+    Context,
+    NonRetryableError,
+    Orchestrator,
+    RetryPolicy,
+    activity,
+    attempt_info,
+    callback_activity,
+    orchestrator,
+)
 from durably.core.errors import ActivityError
 from tests.aws.driver import Crash
 
@@ -210,8 +221,8 @@ async def failing(ctx: Context) -> None:
     raise NonRetryableError("on purpose")
 
 
-ACTIVITIES = [double, triple, flaky, oversleep, oversleep_async, fatal, once, ask]
-ORCHESTRATORS = [
+ACTIVITIES: list[Activity[..., Any]] = [double, triple, flaky, oversleep, oversleep_async, fatal, once, ask]
+ORCHESTRATORS: list[Orchestrator[..., Any]] = [
     pipeline,
     mixed,
     fan_out,

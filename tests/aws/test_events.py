@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.aws.driver import REGION, Cloud, LambdaContext, answer_body, deployed
+from tests.aws.driver import Cloud, deployed
+from tests.aws.payloads import REGION, LambdaContext, answer_body
 
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = {path.stem: path for path in (ROOT / "infra/functions").glob("*.py")}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-
 from durably.adapters.aws.metering import Bill
 from tests.aws import programs
-from tests.aws.driver import ACTIVITIES, EVENTS, METER, Cloud
+from tests.aws.driver import METER, Cloud
+from tests.aws.payloads import ACTIVITIES, EVENTS
 
 STEPS = 12
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from durably import Orchestrator
 from tests.aws import programs
-from tests.aws.driver import EVENTS, Cloud, Crash, deployed
+from tests.aws.driver import Cloud, Crash, deployed
+from tests.aws.payloads import EVENTS
 from tests.aws.programs import calls, deadly
 
 
@@ -64,7 +67,7 @@ def test_a_process_that_dies_at_every_try_costs_its_neighbours_a_visibility_time
 def test_changed_code_stalls_and_mended_code_resumes_without_anybody_asking(cloud: Cloud) -> None:
     cloud.client.start("x-1", programs.before_change, 1)
     cloud.poll(EVENTS)
-    edited = [*programs.ORCHESTRATORS, programs.after_change]
+    edited: list[Orchestrator[..., Any]] = [*programs.ORCHESTRATORS, programs.after_change]
     mended, cloud.orchestrators = cloud.orchestrators, edited
     cloud.restart()
     start_beside_healthy_ones(cloud)

@@ -7,7 +7,8 @@ import pytest
 from durably import ExecutionFailedError
 from durably.core.errors import ExecutionClosedError
 from tests.aws import programs
-from tests.aws.driver import ACTIVITIES, EVENTS, MAPPINGS, Call, Cloud
+from tests.aws.driver import MAPPINGS, Call, Cloud
+from tests.aws.payloads import ACTIVITIES, EVENTS
 from tests.aws.programs import calls, seen
 
 
@@ -23,7 +24,7 @@ def test_a_retry_waits_in_the_queue_and_costs_the_orchestrator_nothing(cloud: Cl
     started_ms = cloud.clock.ms
     cloud.result("x-1")
 
-    turns = cloud.backend.load_turns(cloud.backend.read_record("x-1").key)  # type: ignore[union-attr]
+    turns = cloud.backend.load_turns(cloud.run_of("x-1"))
     assert len(turns) == 5  # start, first, triple, double, flaky
     assert cloud.clock.ms - started_ms >= 6_000  # 2 s, then 4 s
 
