@@ -67,7 +67,7 @@ cloud: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Deploy to a small AWS on 
 	@$(PY) -m tests.cloud $(ARGS)
 
 cloud-test: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Deploy there and run the stories: ARGS="-k routing" (needs the sam and cloud locks)
-	@DURABLY_CLOUD_TESTS=1 $(PY) -m pytest tests/cloud $(ARGS)
+	@DURABLY_CLOUD_TESTS=1 $(PY) -m pytest tests/cloud -o faulthandler_timeout=600 $(ARGS)
 
 lock: .venv-lock/.done ## Bring requirements/*.txt up to date (needs Python 3.11 itself and the package index)
 	@for lock in core aws dev sam cloud checkov lock; do \

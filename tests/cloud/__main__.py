@@ -23,7 +23,7 @@ TOLD = """\
 Its activities ask the services at {service} for routes; start them in another terminal:
 
   {python} -m demo.transmit_service --port {service_port} --seed 7 --error-chance 0.1 --callback-chance 0.8 \\
-      --max-delay 2 --deadline 5 < /dev/tty
+      --max-delay 2 --deadline 5
 
 Start an execution, and look at it (the signature needs curl 7.75 or newer):
 
