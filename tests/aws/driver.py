@@ -129,6 +129,7 @@ class Cloud:
 
     Attributes:
         hook: called at each boto call of a handler; raises `Crash`, or does something else meanwhile.
+        code_version: of the orchestrators; a process that is started takes it on.
         remaining_ms: what functions are told of the time that they have left.
         calls: every boto call that a handler began, by function.
         invocations: functions in the order in which they were invoked.
@@ -152,6 +153,7 @@ class Cloud:
         self.turn_seconds = turn_seconds
         self.remaining_ms = remaining_ms
         self.hook: Hook | None = None
+        self.code_version = "v1"
         self.calls: list[tuple[str, str]] = []
         self.invocations: list[str] = []
         self.crashes = 0
@@ -257,6 +259,7 @@ class Cloud:
             signer=SecretTokenSigner(settings, clients, self.clock),
             codec=PydanticCodec("always"),
             limits=self.limits,
+            code_version=self.code_version,
         )
         handlers: dict[str, Callable[..., Any]] = {
             "orchestrator": orchestrator_handler(
@@ -265,7 +268,7 @@ class Cloud:
             "activities": activity_handler(*self.activities, surroundings=surroundings),
             "timers": timers_handler(surroundings=surroundings),
             "dead_letters": dead_letters_handler(surroundings=surroundings),
-            "sweeper": sweeper_handler(surroundings=surroundings),
+            "sweeper": sweeper_handler(*self.orchestrators, surroundings=surroundings),
             "api": api_handler(*self.orchestrators, surroundings=surroundings),
             "callbacks": callbacks_handler(*self.activities, surroundings=surroundings),
         }

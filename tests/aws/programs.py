@@ -217,6 +217,11 @@ async def after_change(ctx: Context, n: int) -> int:
 
 
 @orchestrator
+async def echo(ctx: Context, text: str) -> str:
+    return text
+
+
+@orchestrator
 async def failing(ctx: Context) -> None:
     raise NonRetryableError("on purpose")
 
@@ -237,5 +242,6 @@ ORCHESTRATORS: list[Orchestrator[..., Any]] = [
     everything,
     endless,
     killer,
+    echo,
     failing,
 ]

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from durably.api.activity import Activity
-from durably.api.registry import Registry
 from durably.aws.attempts import run_task
 from durably.aws.batch import Batch, Response, seconds_left
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
@@ -50,7 +49,7 @@ class ActivityHandler:
 
     @cached_property
     def _runtime(self) -> Runtime:
-        return self._surroundings.runtime(Registry(activities=self.activities, codec=self._surroundings.codec))
+        return self._surroundings.runtime(self._surroundings.registry(activities=self.activities))
 
     def _handle(self, delivery: Delivery, batch: Batch, context: LambdaContext) -> None:
         if not isinstance(delivery.message, ActivityTask):

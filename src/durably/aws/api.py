@@ -95,7 +95,7 @@ class ApiHandler:
 
     @cached_property
     def _registry(self) -> Registry:
-        return Registry(self.orchestrators, codec=self._surroundings.codec)
+        return self._surroundings.registry(self.orchestrators)
 
     @cached_property
     def _client(self) -> Client:
@@ -126,7 +126,7 @@ class ApiHandler:
         )
         return answer(201 if record.started_at_ms >= asked_at_ms else 200, record_view(record))
 
-    def _list(self) -> Response[str] | Response[bytes]:
+    def _list(self) -> Response[str]:
         asked = self._query("status", "orchestrator", "limit", "cursor")
         status = cast("Status | None", asked.get("status"))
         if status is not None and status not in _STATUSES:
@@ -140,17 +140,17 @@ class ApiHandler:
         view = {"executions": [record_view(record) for record in page.records], "cursor": page.cursor}
         return answer_large(self._app.current_event, view)
 
-    def _describe(self, execution_id: str) -> Response[str] | Response[bytes]:
+    def _describe(self, execution_id: str) -> Response[str]:
         self._query()
         described = self._client.describe(unquote(execution_id))
         return answer_large(self._app.current_event, description_view(described))
 
-    def _result(self, execution_id: str) -> Response[str] | Response[bytes]:
+    def _result(self, execution_id: str) -> Response[str]:
         self._query()
         record = existing_record(self._surroundings.backend, unquote(execution_id))
         return answer_large(self._app.current_event, result_view(record))
 
-    def _history(self, execution_id: str) -> Response[str] | Response[bytes]:
+    def _history(self, execution_id: str) -> Response[str]:
         asked = self._query("after", "limit")
         after = _number(asked, "after", default=0, least=0, most=None)
         limit = _number(asked, "limit", default=_LARGEST_PAGE)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
 from durably.api.activity import Activity
-from durably.api.registry import Registry
 from durably.aws.requests import answer, body_of, refusal_of, routed
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.core.errors import StorageError
@@ -55,7 +54,7 @@ class CallbacksHandler:
     @cached_property
     def _runtime(self) -> Runtime:
         surroundings = self._given or Surroundings.from_environment()
-        return surroundings.runtime(Registry(activities=self.activities, codec=surroundings.codec))
+        return surroundings.runtime(surroundings.registry(activities=self.activities))
 
     def _complete(self, token: str) -> Response[str]:
         return self._settle(token, complete_with_body)

@@ -14,7 +14,6 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from durably.adapters.aws import keys
 from durably.adapters.aws.faults import aws_errors, code_of, storage_error
-from durably.api.registry import Registry
 from durably.aws.batch import COMEBACKS, Batch, Response, comebacks, known_queue, opened
 from durably.aws.local import is_local
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
@@ -62,7 +61,7 @@ class DeadLettersHandler:
 
     @cached_property
     def _runtime(self) -> Runtime:
-        return self._surroundings.runtime(Registry(codec=self._surroundings.codec))
+        return self._surroundings.runtime(self._surroundings.registry())
 
     def _handle(self, record: SQSRecord) -> None:
         settings = self._surroundings.settings

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from durably.api.activity import Activity
 from durably.api.orchestrator import Orchestrator
-from durably.api.registry import Registry
 from durably.aws.attempts import run_task
 from durably.aws.batch import Batch, Response, seconds_left
 from durably.aws.limits import TimeLimit
@@ -92,7 +91,7 @@ class OrchestratorHandler:
 
     @cached_property
     def _runtime(self) -> Runtime:
-        registry = Registry(self.orchestrators, self.activities, codec=self._surroundings.codec)
+        registry = self._surroundings.registry(self.orchestrators, self.activities)
         return self._surroundings.runtime(registry, backend=self._local, budget=self._budget)
 
     @cached_property

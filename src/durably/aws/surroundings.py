@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 from durably.adapters.aws import AwsBackend, AwsSettings, Clients
 from durably.adapters.aws.secrets import SecretTokenSigner
 from durably.adapters.system import SystemClock, SystemEntropy
+from durably.api.activity import Activity
+from durably.api.orchestrator import Orchestrator
 from durably.api.registry import Registry
 from durably.aws.logs import IN_LAMBDA, configured
 from durably.codec.payloads import PydanticCodec
@@ -26,6 +29,7 @@ class Surroundings:
     Attributes:
         settings: names of the deployment's resources.
         limits: numbers that keep one execution from hurting others.
+        code_version: of the orchestrators, recorded with each turn; by default a hash of their source files.
     """
 
     settings: AwsSettings
@@ -36,6 +40,7 @@ class Surroundings:
     signer: TokenSigner
     codec: PydanticCodec = field(default_factory=PydanticCodec)
     limits: Limits = field(default_factory=Limits)
+    code_version: str | None = None
 
     @classmethod
     def from_environment(cls) -> Surroundings:
@@ -57,6 +62,16 @@ class Surroundings:
             entropy=SystemEntropy(),
             signer=SecretTokenSigner(settings, clients, clock),
         )
+
+    def registry(
+        self, orchestrators: Iterable[Orchestrator[..., Any]] = (), activities: Iterable[Activity[..., Any]] = ()
+    ) -> Registry:
+        """What a function knows by name.
+
+        Raises:
+            DefinitionError: two definitions share a name, or an annotation cannot be resolved.
+        """
+        return Registry(orchestrators, activities, codec=self.codec, code_version=self.code_version)
 
     def runtime(
         self,

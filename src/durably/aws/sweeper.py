@@ -1,20 +1,21 @@
 """The function that a schedule calls every few minutes: it wakes what nobody would wake otherwise.
 
-Two kinds: executions whose start was stored and whose wake was not sent, and stalled ones, which resume by themselves
-once their code is fixed.
+Two kinds: executions whose start was stored and whose wake was not sent, and, once after each deployment of other
+orchestrators, the stalled ones.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from durably.adapters.aws import keys
 from durably.adapters.aws.faults import aws_errors, storage_error
+from durably.api.orchestrator import Orchestrator
 from durably.aws.batch import seconds_left
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.ports.messages import Outgoing, Wake
@@ -38,25 +39,29 @@ class Progress:
     Attributes:
         swept_ms: per shard, up to which start every record has been looked at.
         stalled: cursor of the next page of stalled executions; None for the first.
+        version: of the orchestrators for which every stalled execution has been woken.
     """
 
     swept_ms: list[int] = field(default_factory=lambda: [0] * keys.STATUS_SHARDS)
     stalled: str | None = None
+    version: str = ""
 
 
-def sweeper_handler(*, surroundings: Surroundings | None = None) -> SweeperHandler:
+def sweeper_handler(*orchestrators: Orchestrator[..., Any], surroundings: Surroundings | None = None) -> SweeperHandler:
     """The handler of the function that a schedule calls.
 
     Args:
+        orchestrators: as given to `orchestrator_handler`; their version says whether there is other code to try.
         surroundings: instead of those that the environment describes.
     """
-    return SweeperHandler(surroundings)
+    return SweeperHandler(orchestrators, surroundings)
 
 
 class SweeperHandler:
     """Looks at a bounded number of executions and remembers where to go on. To look twice does no harm."""
 
-    def __init__(self, surroundings: Surroundings | None) -> None:
+    def __init__(self, orchestrators: Sequence[Orchestrator[..., Any]], surroundings: Surroundings | None) -> None:
+        self.orchestrators = tuple(orchestrators)
         self._given = surroundings
         prepare_in_lambda(lambda: self._surroundings)
 
@@ -73,6 +78,10 @@ class SweeperHandler:
     @cached_property
     def _surroundings(self) -> Surroundings:
         return self._given or Surroundings.from_environment()
+
+    @cached_property
+    def _version(self) -> str:
+        return self._surroundings.registry(self.orchestrators).code_version
 
     def _sweep_starts(self, progress: Progress, context: LambdaContext) -> tuple[int, int]:
         if self._busy():
@@ -93,13 +102,20 @@ class SweeperHandler:
         return looked, woken
 
     def _wake_stalled(self, progress: Progress) -> int:
-        """Try a page of stalled executions again. Such a wake, if fruitless, writes nothing and is not followed."""
+        """Wake a page of stalled executions, unless the code that they stalled under is all there is."""
+        if progress.version == self._version:
+            return 0
         page = self._surroundings.backend.list_records(status="stalled", cursor=progress.stalled)
-        tries = self._surroundings.limits.fruitless_wakes
-        wakes = [Outgoing(Wake(run=record.key, turn=record.turn, tries=tries)) for record in page.records]
+        wakes = [
+            Outgoing(Wake(run=record.key, turn=record.turn))
+            for record in page.records
+            if record.code_version != self._version
+        ]
         if wakes:
             self._surroundings.backend.send(wakes)
         progress.stalled = page.cursor
+        if page.cursor is None:
+            progress.version = self._version
         return len(wakes)
 
     # --- what it asks AWS itself -----------------------------------------------------------------------------------

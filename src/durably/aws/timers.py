@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from durably.api.registry import Registry
 from durably.aws.batch import Batch, Response
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.ports.messages import CallbackDeadline, Delivery, Outgoing
@@ -44,7 +43,7 @@ class TimersHandler:
 
     @cached_property
     def _runtime(self) -> Runtime:
-        return self._surroundings.runtime(Registry(codec=self._surroundings.codec))
+        return self._surroundings.runtime(self._surroundings.registry())
 
     def _handle(self, delivery: Delivery, due_ms: int) -> None:
         backend, message = self._runtime.backend, delivery.message
