@@ -92,9 +92,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--callback-chance", type=number(float, most=1), default=0.9, help="of an acknowledgement at all"
     )
     parser.add_argument(
-        "--deadline", type=number(float, least=0.05), default=1.0, metavar="SECONDS", help="of transmit"
+        "--deadline", type=number(float, least=0.05), metavar="SECONDS", help="of transmit; default: 1, with --kill 3"
     )
-    parser.add_argument("--max-delay", type=number(float), default=1.5, metavar="SECONDS", help="of an acknowledgement")
+    parser.add_argument(
+        "--max-delay",
+        type=number(float),
+        metavar="SECONDS",
+        help="of an acknowledgement; default: 1.5 times the deadline",
+    )
     parser.add_argument(
         "--max-attempts", type=number(int, least=1), default=4, metavar="N", help="of transmit, per packet"
     )
@@ -103,6 +108,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1000)
+    if options.deadline is None:
+        options.deadline = 3.0 if options.kill else 1.0  # the restart has to fit in
+    if options.max_delay is None:
+        options.max_delay = 1.5 * options.deadline
     return options
 
 

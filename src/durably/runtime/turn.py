@@ -184,8 +184,11 @@ class TurnTaker:
         now_ms = runtime.clock.now_ms()
         if state.closed:
             return self._plan_close_again(live, deliveries)
-        new, again = _news(live, deliveries)
         receipts = tuple(delivery.receipt for delivery in deliveries)
+        deliveries = [delivery for delivery in deliveries if delivery.message.run == live.run]
+        if not deliveries:  # of an earlier life: a turn taken for them would be nobody's to repeat after a crash
+            return _Plan(live, acknowledge=list(receipts))
+        new, again = _news(live, deliveries)
         wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=0 if again else None)
         before = state.outstanding() if again else []
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
@@ -391,8 +394,6 @@ def _news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent
     again = False
     for delivery in deliveries:
         message = delivery.message
-        if message.run != live.run:
-            continue
         if not isinstance(message, EventMessage):
             again = again or delivery.receives > 1 or _took_over(live, message)
             continue

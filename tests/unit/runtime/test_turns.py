@@ -445,3 +445,16 @@ def test_the_late_answer_of_a_cancelled_activity_sends_nothing_again() -> None:
     answer = EventMessage(run=late.message.run, event=ActivityCompleted(seq=late.message.key.seq, result="1"))
     process.take([Delivery(answer, late.receipt)])
     assert process.queued(ActivityTask) == []
+
+
+def test_a_message_of_an_earlier_life_takes_no_turn_of_this_one() -> None:
+    process = process_of(steps)
+    process.client.start("e", steps)
+    (late,) = process.receive()
+    process.client.terminate("e")
+    process.take_due()
+    process.client.start("e", steps.options(id_reuse="allow_if_closed"))
+    process.take([late])
+    assert process.kinds() == ["ExecutionStarted"]
+    process.work()
+    assert process.record().status == "completed"
