@@ -80,8 +80,8 @@ def test_a_timer_beyond_the_delay_queue_becomes_a_schedule_that_leaves_the_rest_
         name: schedule[name] for name in ("GroupName", "Name", "Target", "FlexibleTimeWindow", "ActionAfterCompletion")
     }
     scheduler.update_schedule(**kept, ScheduleExpression=now, ScheduleExpressionTimezone="UTC")
+    eventually(lambda: not scheduler.list_schedules(GroupName=group)["Schedules"], what="the schedule to fire")
     eventually(lambda: stories.waiting("DelayQueue", "Delayed"), what="the rest of the timer")
-    assert not scheduler.list_schedules(GroupName=group)["Schedules"]
     assert stories.show("long-nap")["status"] == "running"
 
 
