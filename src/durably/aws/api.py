@@ -17,7 +17,6 @@ from durably.api.orchestrator import IdReuse, Orchestrator, StartOptions
 from durably.api.registry import Registry
 from durably.aws.requests import answer, answer_large, body_of, refusal_of, routed
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
-from durably.aws.views import description_view, history_view, record_view, result_view
 from durably.client import Client
 from durably.core.errors import (
     ClientError,
@@ -31,6 +30,7 @@ from durably.core.errors import (
 )
 from durably.ports.records import Status
 from durably.runtime.start import existing_record, start_execution
+from durably.views import description_view, history_view, record_view, result_view
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -19,15 +19,11 @@ from durably.api.orchestrator import StartOptions
 from durably.api.registry import Registry
 from durably.cli.arguments import DEFAULT_SOURCES, Options
 from durably.cli.output import (
-    event_json,
     event_row,
-    plain,
     print_description,
     print_json,
     print_table,
-    record_json,
     record_row,
-    result_json,
 )
 from durably.client import Client
 from durably.codec.payloads import PydanticCodec
@@ -43,6 +39,7 @@ from durably.core.errors import (
 )
 from durably.ports.records import Record
 from durably.runtime.start import existing_record
+from durably.views import description_view, history_view, record_view, result_view
 
 _TERMINATION_S = 1.0
 _PAUSE_S = 0.02
@@ -110,7 +107,7 @@ def start(options: Options) -> int:
             print(said, file=sys.stderr)
             return _print_result(options, _wait(options, opened))
         if options.json:
-            print_json({**record_json(record), "existed": existed})
+            print_json({**record_view(record), "existed": existed})
         else:
             print(said)
     return 0
@@ -146,7 +143,7 @@ def list_(options: Options) -> int:
         records = list(islice(found, options.limit + 1))
     shown, more = records[: options.limit], len(records) > options.limit
     if options.json:
-        print_json([record_json(record) for record in shown])
+        print_json([record_view(record) for record in shown])
         return 0
     if not shown:
         print("no executions", file=sys.stderr)
@@ -165,7 +162,7 @@ def show(options: Options) -> int:
         described = opened.client.describe(options.execution_id)
         result = opened.record(options.execution_id).result
     if options.json:
-        print_json({**plain(described), "result": None if result is None else json.loads(result)})
+        print_json({**description_view(described), "result": None if result is None else json.loads(result)})
     else:
         print_description(described, result, datetime.now(UTC))
     return 0
@@ -176,7 +173,7 @@ def history(options: Options) -> int:
     with _opened(options) as opened:
         entries = opened.client.history(options.execution_id)
     if options.json:
-        print_json([event_json(entry) for entry in entries])
+        print_json(history_view(entries))
     else:
         print_table(("#", "AT", "EVENT", "APPLIED", "ATTRIBUTES"), map(event_row, entries))
     return 0
@@ -201,7 +198,7 @@ def terminate(options: Options) -> int:
             time.sleep(_PAUSE_S)
             record = opened.record(options.execution_id)
     if options.json:
-        print_json(record_json(record))
+        print_json(record_view(record))
     elif record.closed:
         print(f"{record.execution_id} is {record.status}")
     else:
@@ -223,7 +220,7 @@ def _wait(options: Options, opened: _Opened) -> Record:
 
 def _print_result(options: Options, record: Record) -> int:
     if options.json:
-        print_json(result_json(record))
+        print_json(result_view(record))
     elif record.result is not None:
         print_json(json.loads(record.result))
     if record.status == "completed":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import sys
@@ -15,6 +14,7 @@ from durably.core.context import instant
 from durably.core.failures import Failure
 from durably.core.history import HistoryEntry
 from durably.ports.records import Record
+from durably.views import event_view
 
 _PAYLOADS = frozenset({"input", "result"})
 _NO_ATTRIBUTES = frozenset({"kind", "at_ms"})
@@ -24,75 +24,6 @@ def print_json(value: Any) -> None:
     """One JSON document on standard output; readable on a terminal, one line for programs."""
     indent = 2 if sys.stdout.isatty() else None
     print(json.dumps(value, ensure_ascii=False, indent=indent))
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses as objects, instants as ISO 8601, durations as seconds: what JSON can hold."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in cast("Sequence[Any]", value)]
-    return value
-
-
-# --- as JSON -----------------------------------------------------------------------------------------------
-
-
-def record_json(record: Record) -> dict[str, Any]:
-    """A line of `durably list --json`."""
-    return {
-        "execution_id": record.execution_id,
-        "orchestrator": record.orchestrator,
-        "status": record.status,
-        "gen": record.gen,
-        "run": record.run,
-        "started_at": instant(record.started_at_ms).isoformat(),
-        "closed_at": None if record.closed_at_ms is None else instant(record.closed_at_ms).isoformat(),
-        "code_version": record.code_version,
-        "failure": plain(record.failure),
-    }
-
-
-def result_json(record: Record) -> dict[str, Any]:
-    """How an execution ended, or that it has not."""
-    return {
-        "execution_id": record.execution_id,
-        "status": record.status,
-        "result": None if record.result is None else json.loads(record.result),
-        "failure": plain(record.failure),
-    }
-
-
-def event_json(entry: HistoryEntry) -> dict[str, Any]:
-    """A line of `durably history --json`."""
-    at_ms = getattr(entry.event, "at_ms", None)
-    return {
-        "number": entry.number,
-        "turn": entry.turn,
-        "event": entry.event.kind,
-        "at": None if at_ms is None else instant(at_ms).isoformat(),
-        "applied": entry.applied,
-        "attributes": _attributes(entry),
-    }
-
-
-def _attributes(entry: HistoryEntry) -> dict[str, Any]:
-    attributes: dict[str, Any] = {}
-    for field in dataclasses.fields(entry.event):
-        value = getattr(entry.event, field.name)
-        if field.name in _NO_ATTRIBUTES:
-            continue
-        if field.name in _PAYLOADS:
-            attributes[field.name] = json.loads(value)
-        elif field.name == "due_ms":
-            attributes["due_at"] = instant(value).isoformat()
-        else:
-            attributes[field.name] = plain(value)
-    return attributes
 
 
 # --- for people ----------------------------------------------------------------------------------------------
@@ -120,7 +51,7 @@ def record_row(record: Record, now: datetime) -> tuple[str, ...]:
 
 def event_row(entry: HistoryEntry) -> tuple[str, ...]:
     """A row of `durably history`."""
-    shown = event_json(entry)
+    shown = event_view(entry)
     attributes: Mapping[str, Any] = shown["attributes"]
     text = " ".join(f"{name}={_brief(value)}" for name, value in attributes.items() if value is not None)
     at = shown["at"]

@@ -14,20 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 from durably.core.errors import StorageError
-from durably.core.failures import Failure
-from durably.runtime.callbacks import CallbackAnswer, Verdict, complete_callback, fail_callback
+from durably.runtime.callback_bodies import STATUS, complete_with_body, fail_with_body
 from durably.runtime.runtime import Runtime
 
 _logger = logging.getLogger("durably.http")
 
-STATUS: dict[Verdict, int] = {
-    "accepted": 200,
-    "invalid": 400,
-    "unauthorised": 401,
-    "conflict": 409,
-    "gone": 410,
-    "too large": 413,
-}
 _SILENCE_S = 10.0
 _BODY_S = 30.0
 _CONNECTIONS = 256
@@ -167,9 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
         token, slash, action = path.partition("/")
         try:
             if not slash:
-                answer = _complete(runtime, token, body)
+                answer = complete_with_body(runtime, token, body)
             elif action == "failure":
-                answer = _fail(runtime, token, body)
+                answer = fail_with_body(runtime, token, body)
             else:
                 return 404, f"A callback has no action {action!r}; there are none and /failure."
         except StorageError as error:
@@ -245,36 +236,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-
-
-def _complete(runtime: Runtime, token: str, body: bytes) -> CallbackAnswer:
-    try:
-        value = json.loads(body, parse_constant=_refuse_constant) if body.strip() else None
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        text.encode()
-    except (ValueError, RecursionError) as error:
-        return CallbackAnswer("invalid", f"The body is not JSON that can be stored: {error}.")
-    return complete_callback(runtime, token, text)
-
-
-def _fail(runtime: Runtime, token: str, body: bytes) -> CallbackAnswer:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        return CallbackAnswer("invalid", f"The body is not JSON: {error}.")
-    if not isinstance(value, dict):
-        return CallbackAnswer("invalid", 'The body must be an object: {"type": "...", "message": "..."}.')
-    fields = cast("dict[str, Any]", value)
-    unknown = sorted(set(fields) - {"type", "message", "non_retryable"})
-    if unknown:
-        return CallbackAnswer("invalid", f"Unknown field {unknown[0]!r}; there are type, message and non_retryable.")
-    kind, message = fields.get("type", "CallbackFailed"), fields.get("message", "")
-    final = fields.get("non_retryable", False)
-    for name, given, wanted in (("type", kind, str), ("message", message, str), ("non_retryable", final, bool)):
-        if not isinstance(given, wanted):
-            return CallbackAnswer("invalid", f"{name} must be a {wanted.__name__}, got {type(given).__name__}.")
-    return fail_callback(runtime, token, Failure(type=kind, message=message, non_retryable=True if final else None))
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from durably.cli.output import event_json, event_row
+from durably.cli.output import event_row
 from durably.codec import wire
 from durably.core import commands as commands_module
 from durably.core import events as events_module
@@ -34,6 +34,7 @@ from durably.ports.messages import EventMessage, Message
 from durably.runtime import turn as turn_module
 from durably.runtime.dispatch import dispatches
 from durably.runtime.turn import _closing
+from durably.views import event_view
 from tests.simulation.world import World
 from tests.unit.core.conftest import Start
 from tests.unit.core.harness import Run, ask, line_of
@@ -349,7 +350,7 @@ def test_every_outbound_event_is_read_behind_its_cause(kind: Any) -> None:
 @by_name(EVENTS)
 def test_every_event_is_shown_with_all_it_says(kind: Any) -> None:
     entry = HistoryEntry(1, 1, sample(kind), applied=True)
-    shown = json.loads(json.dumps(event_json(entry)))
+    shown = json.loads(json.dumps(event_view(entry)))
     fields = {field.name for field in dataclasses.fields(kind)} - {"kind", "at_ms"}
     assert shown["event"] == kind.__name__
     assert {name.replace("due_at", "due_ms") for name in shown["attributes"]} == fields

@@ -1,11 +1,11 @@
-"""Executions and histories as the management API shows them: plain JSON with stable keys."""
+"""Executions and histories as people's programs see them, by HTTP and `--json`: plain JSON with stable keys."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from durably.client import Description
@@ -49,10 +49,11 @@ def description_view(description: Description) -> dict[str, Any]:
 
 def history_view(entries: Iterable[HistoryEntry]) -> list[dict[str, Any]]:
     """Events in order, each followed by what it caused."""
-    return [_event(entry) for entry in entries]
+    return [event_view(entry) for entry in entries]
 
 
-def _event(entry: HistoryEntry) -> dict[str, Any]:
+def event_view(entry: HistoryEntry) -> dict[str, Any]:
+    """One event with its attributes."""
     at_ms = getattr(entry.event, "at_ms", None)
     attributes: dict[str, Any] = {}
     for field in dataclasses.fields(entry.event):
@@ -78,4 +79,4 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, list | tuple):
         return [_plain(item) for item in cast("Sequence[Any]", value)]
-    return str(value) if hasattr(value, "total_seconds") else value
+    return value.total_seconds() if isinstance(value, timedelta) else value
