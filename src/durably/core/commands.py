@@ -105,13 +105,13 @@ def record_command(command: Command, *, cause: int, now_ms: int) -> OutboundEven
 
 def agrees(command: Command, recorded: OutboundEvent) -> bool:
     """Whether `command` asks for what was recorded: same kind, number, name, length and input (by value)."""
+    if isinstance(command, ScheduleActivity) and isinstance(recorded, ActivityScheduled):  # nearly always
+        return (
+            command.seq == recorded.seq
+            and command.name == recorded.name
+            and (command.input == recorded.input or command.same(recorded.input, command.input))
+        )
     match command, recorded:
-        case (ScheduleActivity(), ActivityScheduled()):
-            return (
-                command.seq == recorded.seq
-                and command.name == recorded.name
-                and (command.input == recorded.input or command.same(recorded.input, command.input))
-            )
         case (StartTimer(), TimerStarted()):
             return command.seq == recorded.seq and command.delay_ms == recorded.delay_ms
         case (CancelActivity(), ActivityCancelRequested()):

@@ -63,6 +63,17 @@ class TurnTimeoutError(TurnLimitError):
         )
 
 
+class DeadlyTurnError(TurnLimitError):
+    """A turn ended its process at each of its tries."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message
+            or "The process that took this turn died at each of its tries, so its code is not run again for now. "
+            "Look for what ends the process (memory, os._exit, a crash in an extension module)."
+        )
+
+
 class UndecodableError(Stall):
     """A recorded payload no longer fits the annotation that it is read with."""
 

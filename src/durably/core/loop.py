@@ -281,26 +281,32 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         Raises:
             TurnLimitError: more callbacks than the cap allows.
         """
+        if self.draining:
+            self._drain()
+        else:
+            with self._running:
+                self._drain()
+
+    def _drain(self) -> None:
         ready = self._ready
         steps = self._max_steps
-        with self._running:
-            while ready:
-                steps -= 1
-                if steps < 0:
-                    raise TurnLimitError(
-                        f"The orchestrator took more than {self._max_steps} steps for one event without waiting "
-                        "for anything durable. It probably loops over `await asyncio.sleep(0)` or an awaitable "
-                        "that is always ready. Wait for an activity or a timer inside the loop."
-                    )
-                handle = ready.popleft()
-                if not handle.dropped:
-                    try:
-                        handle.context.run(handle.callback, *handle.args)
-                    except (Stall, KeyboardInterrupt):
-                        raise
-                    except BaseException as error:
-                        self.error = error
-                        ready.clear()
+        while ready:
+            steps -= 1
+            if steps < 0:
+                raise TurnLimitError(
+                    f"The orchestrator took more than {self._max_steps} steps for one event without waiting "
+                    "for anything durable. It probably loops over `await asyncio.sleep(0)` or an awaitable "
+                    "that is always ready. Wait for an activity or a timer inside the loop."
+                )
+            handle = ready.popleft()
+            if not handle.dropped:
+                try:
+                    handle.context.run(handle.callback, *handle.args)
+                except (Stall, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self.error = error
+                    ready.clear()
 
     def close_everything(self) -> None:
         """Close each unfinished task and generator, in its own context, newest first.

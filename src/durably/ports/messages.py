@@ -100,9 +100,13 @@ class CallbackDeadline:
     """Look whether the callback of this attempt is still awaited; if so it is late. Carries the task to retry.
 
     With `check` the deadline has not passed: look whether what the item says was sent, and send it.
+
+    Attributes:
+        deadline_ms: the deadline that it speaks of. Who opened the item later than another sent one of its own.
     """
 
     task: ActivityTask
+    deadline_ms: int = 0
     check: Literal[True] | None = None
     kind: Literal["CallbackDeadline"] = "CallbackDeadline"
 
@@ -113,9 +117,10 @@ class CallbackDeadline:
 
     @property
     def id(self) -> str:
-        """One deadline and one check per attempt."""
+        """One check per attempt, and one deadline per instant of it."""
         what = "check" if self.check else "deadline"
-        return f"{self.run.gen}.{self.run.run}.{what}.{self.task.key.seq}.{self.task.attempt}"
+        instant = "" if self.check else f".{self.deadline_ms}"
+        return f"{self.run.gen}.{self.run.run}.{what}.{self.task.key.seq}.{self.task.attempt}{instant}"
 
 
 Message: TypeAlias = EventMessage | Wake | ActivityTask | CallbackDeadline

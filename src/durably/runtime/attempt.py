@@ -348,8 +348,14 @@ def _claim(runtime: Runtime, task: ActivityTask, item: ActivityItem | None) -> A
 def _open_callback(
     runtime: Runtime, task: ActivityTask, options: ActivityOptions, item: ActivityItem | None
 ) -> ActivityItem:
-    """The open item of this attempt's callback; a redelivered submission keeps the one that it opened."""
+    """The open item of this attempt's callback; a redelivered submission keeps the one that it opened.
+
+    The deadline's message is sent before the item is written. If that took so long that it found no item, or if who
+    wrote it died of it, it is sent again.
+    """
     if item is not None and item.state == "open":
+        if item.deadline_ms is not None:
+            runtime.backend.send([_deadline(task, item.deadline_ms)])
         return item
     now_ms = runtime.clock.now_ms()
     deadline_ms = None if options.start_to_close_ms is None else now_ms + options.start_to_close_ms
@@ -365,11 +371,17 @@ def _open_callback(
         last_failure=task.last_failure,
         task=task,
     )
-    deadline = None if deadline_ms is None else Outgoing(CallbackDeadline(task=task), deadline_ms)
+    deadline = None if deadline_ms is None else _deadline(task, deadline_ms)
     send = () if deadline is None else (deadline,)
-    if runtime.backend.settle(Settlement(item=opened, send=send, guard=deadline)).written:
-        return opened
-    raise _contended(task)
+    if not runtime.backend.settle(Settlement(item=opened, send=send, guard=deadline)).written:
+        raise _contended(task)
+    if deadline is not None and runtime.clock.now_ms() >= deadline.due_ms:
+        runtime.backend.send(send)
+    return opened
+
+
+def _deadline(task: ActivityTask, deadline_ms: int) -> Outgoing:
+    return Outgoing(CallbackDeadline(task=task, deadline_ms=deadline_ms), deadline_ms)
 
 
 def _contended(task: ActivityTask) -> ContendedError:

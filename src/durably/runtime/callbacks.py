@@ -69,6 +69,9 @@ def callback_deadline(runtime: Runtime, delivery: Delivery) -> None:
             send = () if item is None else _sent_before(runtime, item, task)
             runtime.backend.settle(Settlement(send=send, acknowledge=(delivery.receipt,)))
             return
+        if item.deadline_ms is not None and message.deadline_ms < item.deadline_ms:
+            runtime.backend.acknowledge([delivery.receipt])  # the item's own deadline was sent before it was written
+            return
         failure = failure_of(
             ActivityTimeoutError(f"no callback arrived for attempt {task.attempt} of {task.name} before its deadline")
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from durably.core.commands import record_command
-from durably.core.errors import MissingDefinitionError, Stall, StorageError, TurnLimitError, TurnTimeoutError
+from durably.core.errors import DeadlyTurnError, MissingDefinitionError, Stall, StorageError, TurnTimeoutError
 from durably.core.events import (
     ActivityCancelRequested,
     ExecutionCompleted,
@@ -38,6 +38,7 @@ from durably.runtime.runtime import Runtime
 _logger = logging.getLogger("durably.turn")
 _MAX_CONFLICTS = 50
 _WAKE_MS = 1_000
+_DEADLY_WAKE_MS = 60_000
 _WAKE_MAX_MS = 300_000
 
 TERMINATED = "durably.Terminated"
@@ -225,15 +226,12 @@ class TurnTaker:
             plan.commit = self._commit(live, new, (), applied=state.applied, kind="deferred", receipts=receipts)
             return plan
         try:
-            if max(delivery.receives for delivery in deliveries) >= runtime.limits.deliveries_before_stall:
-                raise TurnLimitError(
-                    "The process that took this turn died at each of its tries, so its code is not run again for now. "
-                    "Look for what ends the process (memory, os._exit, a crash in an extension module)."
-                )
+            if any(_came_too_often(delivery, runtime.limits.deliveries_before_stall) for delivery in deliveries):
+                raise DeadlyTurnError
             outbound = self._apply(live, new)
         except Stall as stall:
             live.discard()
-            return self._plan_stall(plan, new, failure_of(stall), wake=wake, receipts=receipts)
+            return self._plan_stall(plan, new, stall, wake=wake, receipts=receipts)
         execution = live.execution
         assert execution is not None
         plan.commit = self._commit(
@@ -252,17 +250,19 @@ class TurnTaker:
         return _Plan(live, commit)
 
     def _plan_stall(
-        self, plan: _Plan, new: list[InboundEvent], failure: Failure, *, wake: int | None, receipts: tuple[str, ...]
+        self, plan: _Plan, new: list[InboundEvent], stall: Stall, *, wake: int | None, receipts: tuple[str, ...]
     ) -> _Plan:
         runtime, live = self._runtime, plan.live
         assert live is not None
+        failure = failure_of(stall)
         first = live.status != "stalled" or live.resumed
         if first:
             _logger.error("execution %s is stalled: %s", live.run.execution_id, failure)
         tries = 1 if first else None if wake is None else wake + 1
         send: tuple[Outgoing, ...] = ()
         if tries is not None and tries <= runtime.limits.fruitless_wakes:
-            due_ms = runtime.clock.now_ms() + min(_WAKE_MS * 2 ** (tries - 1), _WAKE_MAX_MS)
+            pause_ms = _DEADLY_WAKE_MS if isinstance(stall, DeadlyTurnError) else _WAKE_MS
+            due_ms = runtime.clock.now_ms() + min(pause_ms * 2 ** (tries - 1), _WAKE_MAX_MS)
             turn = live.state.turn + (1 if first or new else 0)
             send = (Outgoing(Wake(run=live.run, turn=turn, tries=tries), due_ms),)
         if not first and not new:
@@ -377,6 +377,12 @@ class TurnTaker:
             live.discard()
         else:
             self._live.put(live)
+
+
+def _came_too_often(delivery: Delivery, limit: int) -> bool:
+    """Whether it ended so many processes that its code is not run now. A repeated wake may cost one, not `limit`."""
+    again = isinstance(delivery.message, Wake) and delivery.message.tries > 0
+    return delivery.receives >= (2 if again else limit)
 
 
 def _discard(plan: _Plan) -> None:

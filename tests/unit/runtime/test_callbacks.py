@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 
 from durably import ActivityError, Callback, Context, Failure, RetryPolicy, callback_activity, orchestrator
 from durably.adapters.tokens import HmacTokenSigner
-from durably.ports.messages import CallbackDeadline
+from durably.ports.messages import CallbackDeadline, Delivery
 from durably.runtime.attempt import Attempt, attempt_raised, open_attempt
-from durably.runtime.callbacks import complete_callback, fail_callback
+from durably.runtime.callbacks import callback_deadline, complete_callback, fail_callback
 from durably.runtime.runtime import Limits
 from tests.unit.runtime.harness import LEASE_MS, Process
 
@@ -229,3 +230,27 @@ def test_a_token_dies_with_its_execution_and_is_worth_nothing_in_the_next_life(p
     process.work()
     assert verdict(process, token, 7) == "gone"
     assert verdict(process, HANDED[-1].token, 7) == "accepted"
+
+
+def test_the_deadline_of_an_opener_that_died_does_not_end_the_callback_early(process: Process) -> None:
+    token = submitted(process)
+    ((message, _),) = process.backend.messages()
+    assert isinstance(message, CallbackDeadline)
+    earlier = replace(message, deadline_ms=message.deadline_ms - 1)
+    callback_deadline(process.runtime, Delivery(earlier, "of the earlier message"))
+    assert verdict(process, token, 7) == "accepted"
+
+
+def test_a_submission_that_is_delivered_again_sends_its_deadline_again(process: Process) -> None:
+    process.client.start("e", shop)
+    process.take_due()
+    (task,) = process.tasks()
+    open_attempt(process.runtime, task)
+    process.clock.advance(MINUTE_MS)
+    lost = [delivery for delivery in process.receive() if isinstance(delivery.message, CallbackDeadline)]
+    process.backend.acknowledge([delivery.receipt for delivery in lost])
+    process.clock.advance(LEASE_MS)
+    process.work()
+    process.clock.advance(1_000)
+    process.work()
+    assert HANDED[-1].token != HANDED[0].token  # the second attempt's

@@ -340,6 +340,26 @@ def test_an_event_that_was_delivered_too_often_is_stored_without_running_code() 
     assert process.record("healthy").status == "running"
 
 
+def test_a_deadly_turn_costs_one_process_a_wake_and_the_pauses_grow() -> None:
+    process = process_of(steps, deliveries_before_stall=1)
+    process.client.start("e", steps)
+    process.take_due()
+    for pause_ms in (60_000, 120_000, 240_000, 300_000):
+        assert process.receive() == []
+        process.clock.advance(pause_ms - 1)
+        assert process.receive() == []
+        process.clock.advance(1)
+        assert len(process.receive()) == 1  # and whoever received it dies of it
+        process.clock.advance(LEASE_MS)
+        process.take_due()
+        assert process.kinds() == ["ExecutionStarted"]
+    process.clock.advance(300_000)
+    process.runtime = replace(process.runtime, limits=Limits())
+    process.turns = TurnTaker(process.runtime)
+    process.work()
+    assert process.record().status == "completed"
+
+
 def test_a_stalled_execution_can_be_ended() -> None:
     process, later = stalled_by_an_edit()
     later.client.terminate("e", "hopeless")
