@@ -103,10 +103,11 @@ def test_messages_in_the_wrong_queue_are_sent_to_their_own(cloud: Cloud) -> None
 
 def test_a_deadline_among_the_events_is_not_lost(cloud: Cloud) -> None:
     asked(cloud)
-    task = cloud.backend.read_items(cloud.run_of("ask-q"))[0].task
-    assert task is not None
+    item = cloud.backend.read_items(cloud.run_of("ask-q"))[0]
+    assert item.task is not None
+    assert item.deadline_ms is not None
     cloud.sqs.purge_queue(QueueUrl=cloud.url(DELAY))
-    cloud.backend.send([Outgoing(CallbackDeadline(task=task), cloud.clock.ms)])
+    cloud.backend.send([Outgoing(CallbackDeadline(task=item.task, deadline_ms=item.deadline_ms), cloud.clock.ms)])
     (deadline,) = cloud.receive(DELAY)
     cloud.sqs.delete_message(QueueUrl=cloud.url(DELAY), ReceiptHandle=deadline["receiptHandle"])
     send(cloud, EVENTS, deadline["body"])

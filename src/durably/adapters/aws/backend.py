@@ -290,4 +290,4 @@ class AwsBackend:
             task = ActivityTask(
                 key=item.key, name="", input="", scheduled_at_ms=0, queued_at_ms=0, attempt=item.attempt
             )
-            self._queues.cancel(CallbackDeadline(task=task).id)
+            self._queues.cancel(CallbackDeadline(task=task, deadline_ms=item.deadline_ms).id)

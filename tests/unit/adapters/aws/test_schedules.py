@@ -42,10 +42,10 @@ def fire(made: Cloud, message_id: str) -> None:
     made.clients.scheduler.delete_schedule(GroupName="durably", Name=found["Name"])
 
 
-def deadline(seq: int = 1, attempt: int = 1) -> CallbackDeadline:
-    message = task(seq=seq, attempt=attempt).message
+def deadline(due_ms: int) -> CallbackDeadline:
+    message = task().message
     assert isinstance(message, ActivityTask)
-    return CallbackDeadline(task=message)
+    return CallbackDeadline(task=message, deadline_ms=due_ms)
 
 
 def test_a_timer_of_a_month_fires_early_and_waits_for_its_second(made: Cloud, backend: AwsBackend) -> None:
@@ -100,20 +100,20 @@ def test_cancelling_an_activity_deletes_what_it_had_scheduled(made: Cloud, backe
     due_ms = START_MS + MONTH_MS
     waiting = item(1, state="open", deadline_ms=due_ms)
     retrying = item(2, state="retrying", attempt=2, deadline_ms=None)
-    backend.settle(Settlement(item=waiting, send=(Outgoing(deadline(), due_ms),)))
+    backend.settle(Settlement(item=waiting, send=(Outgoing(deadline(due_ms), due_ms),)))
     backend.settle(Settlement(item=retrying, send=(task(seq=2, attempt=2, due_ms=due_ms),)))
-    assert exists(made, deadline().id)
+    assert exists(made, deadline(due_ms).id)
     assert exists(made, task(seq=2, attempt=2).message.id)
     backend.commit([TurnCommit(run=RUN, turn=turn(1), cancel=(waiting.key, retrying.key))])
-    assert not exists(made, deadline().id)
+    assert not exists(made, deadline(due_ms).id)
     assert not exists(made, task(seq=2, attempt=2).message.id)
 
 
 def test_a_completed_callback_deletes_its_deadline(made: Cloud, backend: AwsBackend) -> None:
     due_ms = START_MS + MONTH_MS
-    backend.settle(Settlement(item=item(deadline_ms=due_ms), send=(Outgoing(deadline(), due_ms),)))
+    backend.settle(Settlement(item=item(deadline_ms=due_ms), send=(Outgoing(deadline(due_ms), due_ms),)))
     backend.settle(Settlement(item=item(version=2, state="completed", deadline_ms=due_ms)))
-    assert not exists(made, deadline().id)
+    assert not exists(made, deadline(due_ms).id)
 
 
 def test_a_schedule_that_cannot_be_deleted_hinders_nobody(made: Cloud, backend: AwsBackend) -> None:
