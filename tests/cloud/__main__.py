@@ -27,7 +27,7 @@ Its activities ask the services at {service} for routes; start them in another t
 
 Start an execution, and look at it (the signature needs curl 7.75 or newer):
 
-  SIGNED='curl -s --aws-sigv4 aws:amz:us-east-1:execute-api --user test:test'
+  SIGNED='curl -s --aws-sigv4 aws:amz:us-east-1:execute-api --user test:test -H content-type:application/json'
   $SIGNED -X POST {url}/executions -d '{{"orchestrator": "route_packet", "execution_id": "packet-1", "input": \
 {{"request": {{"packet": {{"id": "packet-1", "source": "+1", "destination": "+2", "contents": "SGVsbG8="}}}}}}}}'
   $SIGNED {url}/executions/packet-1/result
