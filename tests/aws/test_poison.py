@@ -73,6 +73,17 @@ def test_a_process_that_dies_at_every_try_costs_its_neighbours_a_visibility_time
     assert cloud.result("poison") == 2
 
 
+def test_a_turn_that_no_longer_ends_its_process_is_taken_at_the_next_wake_without_anybody_asking(cloud: Cloud) -> None:
+    deadly.add("killer")
+    cloud.client.start("poison", programs.killer)
+    cloud.run(until=lambda: cloud.status("poison") == "stalled")
+    stalled_ms = cloud.clock.ms
+    deadly.clear()
+
+    assert cloud.result("poison") == 2
+    assert cloud.clock.ms - stalled_ms < 70_000
+
+
 def test_changed_code_stalls_and_mended_code_resumes_without_anybody_asking(cloud: Cloud) -> None:
     cloud.client.start("x-1", programs.before_change, 1)
     cloud.poll(EVENTS)

@@ -109,11 +109,15 @@ class OrchestratorHandler:
         self._local.clear()
         draw = self._surroundings.entropy.draw
         order = {id_: (_suspicion(group), draw()) for id_, group in groups.items()}
-        taken = self._take_together({id_: group for id_, group in groups.items() if order[id_][0] == 1})
+        tried = {id_: group for id_, group in groups.items() if order[id_][0] == 1}
+        taken = self._take_together(tried)
         for execution_id in sorted(groups, key=lambda id_: order[id_]):
             with log_keys(execution_id=execution_id):
-                if not self._handled(execution_id, groups[execution_id], batch, turn_taken=execution_id in taken):
-                    batch.fail(groups[execution_id])
+                deliveries = groups[execution_id]
+                if execution_id in tried and execution_id not in taken:
+                    deliveries = _again(deliveries)
+                if not self._handled(execution_id, deliveries, batch, turn_taken=execution_id in taken):
+                    batch.fail(deliveries)
 
     def _take_together(self, groups: Mapping[str, list[Delivery]]) -> frozenset[str]:
         """The executions whose turn is taken; nothing is known of the others."""
@@ -134,9 +138,7 @@ class OrchestratorHandler:
                 if self._seconds_left() <= _RESERVE_S:
                     batch.fail(deliveries, pause_s=0)
                     return True
-                # a turn may have been stored for them just now: let it be dispatched again
-                again = [replace(delivery, receives=max(2, delivery.receives)) for delivery in _events(deliveries)]
-                if not self._take(execution_id, again):
+                if not self._take(execution_id, _events(deliveries)):
                     return False
             tasks = [delivery for delivery in deliveries if isinstance(delivery.message, ActivityTask)]
             return self._run_local(execution_id, tasks, batch)
@@ -189,6 +191,16 @@ def _suspicion(deliveries: Iterable[Delivery]) -> int:
         max(delivery.receives, 2 if isinstance(delivery.message, Wake) and delivery.message.tries else 1)
         for delivery in deliveries
     )
+
+
+def _again(deliveries: Iterable[Delivery]) -> list[Delivery]:
+    """Messages for which a turn may have been stored just now, so that it is dispatched again."""
+    return [
+        delivery
+        if isinstance(delivery.message, ActivityTask)
+        else replace(delivery, receives=max(2, delivery.receives))
+        for delivery in deliveries
+    ]
 
 
 def _events(deliveries: Iterable[Delivery]) -> list[Delivery]:
