@@ -261,8 +261,10 @@ class TurnTaker:
         tries = 1 if first else None if wake is None else wake + 1
         send: tuple[Outgoing, ...] = ()
         if tries is not None and tries <= runtime.limits.fruitless_wakes:
-            pause_ms = _DEADLY_WAKE_MS if isinstance(stall, DeadlyTurnError) else _WAKE_MS
-            due_ms = runtime.clock.now_ms() + min(pause_ms * 2 ** (tries - 1), _WAKE_MAX_MS)
+            pause_ms = float(_WAKE_MS)
+            if isinstance(stall, DeadlyTurnError):  # apart from its neighbours, which the same death may have stalled
+                pause_ms = _DEADLY_WAKE_MS * (0.5 + runtime.entropy.draw())
+            due_ms = runtime.clock.now_ms() + min(round(pause_ms * 2 ** (tries - 1)), _WAKE_MAX_MS)
             turn = live.state.turn + (1 if first or new else 0)
             send = (Outgoing(Wake(run=live.run, turn=turn, tries=tries), due_ms),)
         if not first and not new:

@@ -16,7 +16,7 @@ from durably.core.events import ActivityCompleted
 from durably.ports.messages import ActivityTask, Delivery, EventMessage, Wake
 from durably.runtime.runtime import Budget, Limits, unlimited
 from durably.runtime.turn import TurnTaker
-from tests.unit.runtime.harness import LEASE_MS, Process
+from tests.unit.runtime.harness import LEASE_MS, CountingEntropy, Process
 
 RAN: list[int] = []
 
@@ -344,11 +344,10 @@ def test_a_deadly_turn_costs_one_process_a_wake_and_the_pauses_grow() -> None:
     process = process_of(steps, deliveries_before_stall=1)
     process.client.start("e", steps)
     process.take_due()
-    for pause_ms in (60_000, 120_000, 240_000, 300_000):
+    for least_ms, most_ms in ((30_000, 90_000), (60_000, 180_000), (120_000, 300_000), (240_000, 300_000)):
+        process.clock.advance(least_ms - 1)
         assert process.receive() == []
-        process.clock.advance(pause_ms - 1)
-        assert process.receive() == []
-        process.clock.advance(1)
+        process.clock.advance(most_ms - least_ms + 1)
         assert len(process.receive()) == 1  # and whoever received it dies of it
         process.clock.advance(LEASE_MS)
         process.take_due()
@@ -358,6 +357,30 @@ def test_a_deadly_turn_costs_one_process_a_wake_and_the_pauses_grow() -> None:
     process.turns = TurnTaker(process.runtime)
     process.work()
     assert process.record().status == "completed"
+
+
+class Drawn(CountingEntropy):
+    def __init__(self, *draws: float) -> None:
+        super().__init__()
+        self.draws = iter(draws)
+
+    def draw(self) -> float:
+        return next(self.draws)
+
+
+def test_executions_that_one_death_stalled_are_woken_apart_from_each_other() -> None:
+    process = process_of(steps, deliveries_before_stall=1)
+    process.runtime = replace(process.runtime, entropy=Drawn(0.1, 0.5, 0.9))
+    process.turns = TurnTaker(process.runtime)
+    for execution_id in ("a", "b", "c"):
+        process.client.start(execution_id, steps)
+    process.take_due()
+
+    woken: list[int] = []
+    for _ in range(90):
+        process.clock.advance(1_000)
+        woken.append(len(process.receive()))
+    assert (sum(woken), max(woken)) == (3, 1)
 
 
 def test_a_stalled_execution_can_be_ended() -> None:
