@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import moto.core.utils
 from moto import mock_aws
@@ -158,7 +158,8 @@ class Cloud:
         self.invocations: list[str] = []
         self.crashes = 0
         self._function: str | None = None
-        self.settings = self._deploy()
+        names = [name for each in activities for name in (each.name, *each.aliases)]
+        self.settings = deploy(_outside(), names)
         self.process = self.started()
         registry = Registry(orchestrators, [*activities, *local], codec=PydanticCodec())
         backend = AwsBackend(self.settings, clients=_outside(), clock=self.clock)
@@ -193,58 +194,6 @@ class Cloud:
     def bodies(self, queue: str) -> list[dict[str, Any]]:
         """The bodies of all messages of a queue."""
         return [json.loads(message.body) for message in _messages(queue)]
-
-    def _deploy(self) -> AwsSettings:
-        def queue(name: str, dead: str | None = None) -> str:
-            attributes = {"VisibilityTimeout": str(VISIBILITY_S), "MessageRetentionPeriod": "1209600"}
-            if name.endswith(".fifo"):
-                attributes["FifoQueue"] = "true"
-            if dead is not None:
-                target = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{dead}"
-                policy = {"deadLetterTargetArn": target, "maxReceiveCount": MAX_RECEIVES}
-                attributes["RedrivePolicy"] = json.dumps(policy)
-            return str(self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])
-
-        for dead in ("events-dead.fifo", "activities-dead", "delay-dead"):
-            queue(dead)
-        self.dynamodb.create_table(
-            TableName="table",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[
-                {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "gsi_pk", "gsi_sk")
-            ],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-            GlobalSecondaryIndexes=[
-                {
-                    "IndexName": "by-status",
-                    "KeySchema": [
-                        {"AttributeName": "gsi_pk", "KeyType": "HASH"},
-                        {"AttributeName": "gsi_sk", "KeyType": "RANGE"},
-                    ],
-                    "Projection": {"ProjectionType": "ALL"},
-                }
-            ],
-        )
-        self.s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
-        self.scheduler.create_schedule_group(Name="schedules")
-        secret = _outside().secretsmanager.create_secret(
-            Name="tokens", SecretString=json.dumps({"current": "k1", "k1": "0123456789abcdef0123456789abcdef"})
-        )
-        activities = queue(ACTIVITIES, "activities-dead")
-        return AwsSettings(
-            deployment="test",
-            table="table",
-            bucket="bucket",
-            events_queue=queue(EVENTS, "events-dead.fifo"),
-            delay_queue=queue(DELAY, "delay-dead"),
-            delay_queue_arn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{DELAY}",
-            schedule_group="schedules",
-            schedule_role=f"arn:aws:iam::{ACCOUNT}:role/schedules",
-            token_secret=secret["ARN"],
-            callback_url="https://api.example.com",
-            activity_queues={name: activities for each in self.activities for name in (each.name, *each.aliases)},
-            parallel=1,
-        )
 
     def started(self) -> Process:
         """Fresh execution environments."""
@@ -438,6 +387,69 @@ class Cloud:
         text = body if isinstance(body, str | bytes) or body is None else json.dumps(body)
         answer = self.invoke(function, http_event(method, path, text, content_type, encoded=encoded, headers=headers))
         return answer["statusCode"], answer_body(answer)
+
+
+def deploy(clients: Clients, activities: Iterable[str], *, max_receives: Mapping[str, int] = {}) -> AwsSettings:
+    """What the template deploys.
+
+    Args:
+        clients: to make it.
+        activities: names of those that have a queue; all share one.
+        max_receives: of a queue, instead of `MAX_RECEIVES`.
+    """
+
+    sqs, s3 = cast("tuple[Any, Any]", (clients.sqs, clients.s3))  # their stubs want literals
+
+    def queue(name: str, dead: str | None = None) -> str:
+        attributes = {"VisibilityTimeout": str(VISIBILITY_S), "MessageRetentionPeriod": "1209600"}
+        if name.endswith(".fifo"):
+            attributes["FifoQueue"] = "true"
+        if dead is not None:
+            target = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{dead}"
+            policy = {"deadLetterTargetArn": target, "maxReceiveCount": max_receives.get(name, MAX_RECEIVES)}
+            attributes["RedrivePolicy"] = json.dumps(policy)
+        return str(sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])
+
+    for dead in ("events-dead.fifo", "activities-dead", "delay-dead"):
+        queue(dead)
+    clients.dynamodb.create_table(
+        TableName="table",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "gsi_pk", "gsi_sk")
+        ],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "by-status",
+                "KeySchema": [
+                    {"AttributeName": "gsi_pk", "KeyType": "HASH"},
+                    {"AttributeName": "gsi_sk", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "ALL"},
+            }
+        ],
+    )
+    s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
+    clients.scheduler.create_schedule_group(Name="schedules")
+    secret = clients.secretsmanager.create_secret(
+        Name="tokens", SecretString=json.dumps({"current": "k1", "k1": "0123456789abcdef0123456789abcdef"})
+    )
+    shared = queue(ACTIVITIES, "activities-dead")
+    return AwsSettings(
+        deployment="test",
+        table="table",
+        bucket="bucket",
+        events_queue=queue(EVENTS, "events-dead.fifo"),
+        delay_queue=queue(DELAY, "delay-dead"),
+        delay_queue_arn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{DELAY}",
+        schedule_group="schedules",
+        schedule_role=f"arn:aws:iam::{ACCOUNT}:role/schedules",
+        token_secret=secret["ARN"],
+        callback_url="https://api.example.com",
+        activity_queues=dict.fromkeys(activities, shared),
+        parallel=1,
+    )
 
 
 def _messages(queue: str) -> list[Any]:

@@ -40,7 +40,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=500, help="how many")
     parser.add_argument("--first-seed", type=int, default=0, help="the first of them")
-    parser.add_argument("--mode", choices=("atomic", "stepwise", "both"), default="both", help="of the store's calls")
+    parser.add_argument("--mode", choices=("atomic", "stepwise", "both", "aws"), default="both", help="of the store")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--verbose", action="store_true", help="everything about every failing seed")
     return parser.parse_args()

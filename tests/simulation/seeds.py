@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +13,7 @@ from tests.simulation.invariants import violations
 from tests.simulation.programs import features
 from tests.simulation.world import Mode, Parts, World, program_of
 
-Modes = Literal["atomic", "stepwise", "both"]
+Modes = Literal["atomic", "stepwise", "both", "aws"]
 
 
 @dataclass
@@ -64,12 +66,24 @@ def run_seeds(first: int, count: int, modes: Modes = "both", parts: Parts | None
     """Run seeds `first` to `first + count - 1` in this process."""
     report = Report(seeds=count)
     for seed in range(first, first + count):
-        world = World(seed, mode_of(seed, modes), parts=parts)
-        broken = broken_by(world)
-        if broken:
-            report.failures[seed] = broken
-        _count(report, world)
+        with made_world(seed, mode_of(seed, modes), parts) as world:
+            broken = broken_by(world)
+            if broken:
+                report.failures[seed] = broken
+            _count(report, world)
     return report
+
+
+@contextmanager
+def made_world(seed: int, mode: Mode, parts: Parts | None = None) -> Iterator[World]:
+    """A world, which on AWS lasts as long as its account."""
+    if mode != "aws":
+        yield World(seed, mode, parts=parts)
+        return
+    from tests.simulation.aws import AwsWorld, on_moto
+
+    with on_moto():
+        yield AwsWorld(seed, parts=parts)
 
 
 def _count(report: Report, world: World) -> None:

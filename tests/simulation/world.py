@@ -33,10 +33,10 @@ from tests.simulation.worker import SkewedClock, Worker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Mode = Literal["atomic", "stepwise"]
+Mode = Literal["atomic", "stepwise", "aws"]
 START_MS = 1_700_000_000_000
 MAX_STEPS = 30_000
-_SIGNER = HmacTokenSigner("simulation", {"k1": b"k" * 32}, "k1")
+SIGNER = HmacTokenSigner("simulation", {"k1": b"k" * 32}, "k1")
 
 
 class SimulationError(Exception):
@@ -116,17 +116,30 @@ class World:
         self._swept = False
         self._entropy = SeededEntropy(rng)
         self._parts = parts
-        self.faults = faults or RandomFaults(rng, budget=rng.choice((0, 2, 6, 15, 30)), gap=rng.choice((2, 6, 15)))
-        self.store = parts.store(SkewedClock(self, 0), self.faults.forgets if mode == "stepwise" else _never)
+        self.faults = faults or self._drawn_faults()
+        self.store = self._made_store()
         self._limits = limits or (Limits() if calm else self._drawn_limits())
         self.outstanding = 1_000 if calm else rng.choice((1, 2, 1_000, 1_000))
         self.shuffled = not calm and rng.random() < 0.7
         self.slow = not calm and rng.random() < 0.5
         embedded = mode == "atomic" and (calm or rng.random() < 0.5)
         workers = 1 if calm else rng.choice((1, 2, 2, 3))
-        self.workers = [Worker(self, self.skew_ms(), embedded=embedded, taker=parts.taker) for _ in range(workers)]
+        self.workers = [self._made_worker(embedded=embedded) for _ in range(workers)]
         self.outside = Outsiders(self)
         self._populate(programs)
+
+    def _made_store(self) -> Store:
+        return self._parts.store(SkewedClock(self, 0), self.faults.forgets if self.mode == "stepwise" else _never)
+
+    def _made_worker(self, *, embedded: bool) -> Worker:
+        return Worker(self, self.skew_ms(), embedded=embedded, taker=self._parts.taker)
+
+    def _drawn_faults(self) -> Faults:
+        rng = self.rng
+        return RandomFaults(rng, budget=rng.choice((0, 2, 6, 15, 30)), gap=rng.choice((2, 6, 15)))
+
+    def _drawn_program(self) -> Node:
+        return draw_program(self.rng, 7)
 
     def _drawn_limits(self) -> Limits:
         rng = self.rng
@@ -140,7 +153,7 @@ class World:
     def _populate(self, programs: Sequence[Node]) -> None:
         rng, outside = self.rng, self.outside
         if not programs:
-            programs = [draw_program(rng, 7) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
+            programs = [self._drawn_program() for _ in range(rng.choice((1, 1, 1, 2, 3)))]
         for index, program in enumerate(programs):
             name = f"p{index}"
             PROGRAMS[name] = program
@@ -169,7 +182,7 @@ class World:
             registry=self.registry,
             clock=SkewedClock(self, offset_ms),
             entropy=self._entropy,
-            signer=_SIGNER,
+            signer=SIGNER,
             callback_url="http://simulation",
             limits=self._limits,
         )

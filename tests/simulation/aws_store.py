@@ -1,0 +1,197 @@
+"""What lies in an AWS account on moto, as the scheduler and the invariants of a world look at it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from moto.scheduler.models import scheduler_backends
+from moto.sqs.models import Queue, sqs_backends
+
+from durably.adapters.aws import AwsBackend, AwsSettings, Clients, keys
+from durably.core.history import Turn
+from durably.core.keys import RunKey
+from durably.ports.messages import Outgoing
+from durably.ports.records import Record
+from tests.aws.driver import MAPPINGS, deploy
+from tests.aws.payloads import ACCOUNT, ACTIVITIES, REGION, record_of
+from tests.simulation import activities
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_DEDUPLICATION_MS = 300_000
+_ENDLESS = 1_000  # receives; an attempt that is lost to faults so often would fail, rightly
+
+
+class AwsStore:
+    """The account, through clients that nothing befalls.
+
+    Args:
+        world: whose time it is.
+        clients: of which it makes requests that are nobody's.
+    """
+
+    def __init__(self, world: World, clients: Clients) -> None:
+        self._world = world
+        self._clients = clients
+        names = [each.name for each in activities.ACTIVITIES if each is not activities.work_here]
+        self.settings: AwsSettings = deploy(clients, names, max_receives={ACTIVITIES: _ENDLESS})
+        self._backend = AwsBackend(self.settings, clients=clients, clock=_Clock(world))
+        self._urls = {name: str(clients.sqs.get_queue_url(QueueName=name)["QueueUrl"]) for name in MAPPINGS}
+        self._queues: dict[str, Queue] = dict(sqs_backends[ACCOUNT][REGION].queues)
+        self._deaf_until: dict[str, int] = {}
+        self._fire_ms: dict[str, int] = {}
+        self._lives: dict[str, Record] = {}
+        self._remember_deduplication()
+
+    def utcnow(self) -> datetime:
+        """The world's time as moto asks for it."""
+        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self._world.now_ms)).replace(tzinfo=None)
+
+    # --- what the invariants look at ------------------------------------------------------------------------------
+
+    def read_record(self, execution_id: str) -> Record | None:
+        return self._backend.read_record(execution_id)
+
+    def load_turns(self, run: RunKey, *, after: int = 0) -> list[Turn]:
+        return self._backend.load_turns(run, after=after)
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        self._backend.send(messages)
+
+    def records(self) -> list[Record]:
+        """Of all lives, the oldest first."""
+        ids = dict.fromkeys(start.execution_id for start in self._world.outside.starts)
+        current = [record for execution_id in ids if (record := self.read_record(execution_id)) is not None]
+        gens = {record.gen for record in current}
+        return [*(life for gen, life in self._lives.items() if gen not in gens), *current]
+
+    def remember_record(self, operation: str, request: Any) -> None:
+        """A record that may be replaced now is looked at for the last time."""
+        if operation != "dynamodb.PutItem":
+            return
+        item = json.loads(request.body)["Item"]
+        if item[keys.SORT]["S"] == keys.RECORD:
+            record = self.read_record(item[keys.PARTITION]["S"])
+            if record is not None and record.closed:
+                self._lives[record.gen] = record
+
+    def messages(self) -> list[str]:
+        """Whatever is on a queue, or waits in the scheduler."""
+        return [*(message.body for queue in self._queues.values() for message in queue._messages), *self._schedules()]
+
+    # --- the pollers and the scheduler ------------------------------------------------------------------------------
+
+    def next_due_ms(self) -> int | None:
+        """When a message can be received next, or a schedule fires."""
+        instants = [*self._instants().values(), *self._schedules().values()]
+        return min(instants) if instants else None
+
+    def due(self) -> list[str]:
+        """The queues from which something can be received."""
+        return [queue for queue, instant in self._instants().items() if instant <= self._world.now_ms]
+
+    def receive(self, queue: str, *, limit: int, shuffled: bool) -> list[dict[str, Any]]:
+        """Receive as Lambda's pollers do; only standard queues are shuffled."""
+        made = self._queues[queue]
+        if shuffled and not made.fifo_queue and len(made._messages) > 1:
+            self._world.rng.shuffle(made._messages)
+            self._world.faults.counts["reorder"] += 1
+        answer = self._clients.sqs.receive_message(
+            QueueUrl=self._urls[queue],
+            MaxNumberOfMessages=limit,
+            MessageSystemAttributeNames=["All"],
+            MessageAttributeNames=["All"],
+        )
+        received = [record_of(queue, dict(message)) for message in answer.get("Messages", [])]
+        if not received:  # all went to the dead letters, or their group is blocked
+            self._deaf_until[queue] = self._world.now_ms + 1_000
+        return received
+
+    def delete(self, queue: str, record: dict[str, Any]) -> None:
+        """Lambda deletes what a function dealt with.
+
+        moto also takes a handle of an earlier receive. SQS does not on a FIFO queue, nor after the visibility time-out;
+        on a standard queue it may or may not (SQS API reference, `DeleteMessage`).
+        """
+        made, handle = self._queues[queue], record["receiptHandle"]
+        message = next((each for each in made._messages if each.had_receipt_handle(handle)), None)
+        if message is None:
+            return
+        if message.receipt_handle != handle or message.visible:
+            self._world.faults.counts["deleted too late"] += 1
+            if made.fifo_queue or self._world.rng.randrange(2):
+                return
+        self._clients.sqs.delete_message(QueueUrl=self._urls[queue], ReceiptHandle=handle)
+
+    def release(self, queue: str, record: dict[str, Any], seconds: int) -> None:
+        """The message becomes visible in so many seconds."""
+        self._clients.sqs.change_message_visibility(
+            QueueUrl=self._urls[queue], ReceiptHandle=record["receiptHandle"], VisibilityTimeout=seconds
+        )
+
+    def fire_schedules(self, twice: bool) -> None:
+        """What is due goes to the delay queue; sometimes twice."""
+        group = scheduler_backends[ACCOUNT][REGION].schedule_groups[self.settings.schedule_group]
+        for name, fires_ms in self._schedules().items():
+            if fires_ms <= self._world.now_ms:
+                body = group.schedules.pop(name).target["Input"]
+                for _ in range(2 if twice else 1):
+                    self._clients.sqs.send_message(QueueUrl=self.settings.delay_queue, MessageBody=body)
+
+    def _schedules(self) -> dict[str, int]:
+        """When each schedule fires: on time, or up to a minute late."""
+        group = scheduler_backends[ACCOUNT][REGION].schedule_groups[self.settings.schedule_group]
+        found: dict[str, int] = {}
+        for name, schedule in group.schedules.items():
+            if name not in self._fire_ms:
+                at = datetime.fromisoformat(schedule.schedule_expression[3:-1]).replace(tzinfo=UTC)
+                self._fire_ms[name] = round(at.timestamp() * 1000) + self._world.rng.randrange(60_000)
+            found[name] = self._fire_ms[name]
+        return found
+
+    def _instants(self) -> dict[str, int]:
+        """Per queue that holds anything, when something can be received."""
+        found: dict[str, int] = {}
+        for name, queue in self._queues.items():
+            instants = [
+                max(message.visible_at + 1, message.delayed_until, _blocked_until(queue, message.group_id))
+                for message in queue._messages
+            ]
+            if instants:
+                found[name] = max(int(min(instants)), self._deaf_until.get(name, 0))
+        return found
+
+    def _remember_deduplication(self) -> None:
+        """SQS remembers a deduplication id for five minutes; moto's ends with the message."""
+        queue = self._queues["events.fifo"]
+        add, seen = queue.add_message, dict[str, int]()
+
+        def added(message: Any) -> None:
+            now_ms = self._world.now_ms
+            if now_ms - seen.get(message.deduplication_id, -_DEDUPLICATION_MS) < _DEDUPLICATION_MS:
+                self._world.faults.counts["deduplicated"] += 1
+                return
+            seen[message.deduplication_id] = now_ms
+            add(message)
+
+        queue.add_message = added  # type: ignore[method-assign]
+
+
+class _Clock:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now_ms(self) -> int:
+        return self._world.now_ms
+
+
+def _blocked_until(queue: Queue, group: str | None) -> float:
+    """A group of a FIFO queue is blocked while a message of it is in flight."""
+    if not queue.fifo_queue:
+        return 0
+    in_flight = [message.visible_at + 1 for message in queue.pending_messages if message.group_id == group]
+    return max(in_flight, default=0)
