@@ -38,7 +38,6 @@ from durably.runtime.runtime import Runtime
 _logger = logging.getLogger("durably.turn")
 _MAX_CONFLICTS = 50
 _WAKE_MS = 1_000
-_DEADLY_WAKE_MS = 60_000
 _WAKE_MAX_MS = 300_000
 
 TERMINATED = "durably.Terminated"
@@ -261,8 +260,7 @@ class TurnTaker:
         tries = 1 if first else None if wake is None else wake + 1
         send: tuple[Outgoing, ...] = ()
         if tries is not None and tries <= runtime.limits.fruitless_wakes:
-            pause_ms = _DEADLY_WAKE_MS if isinstance(stall, DeadlyTurnError) else _WAKE_MS
-            due_ms = runtime.clock.now_ms() + min(pause_ms * 2 ** (tries - 1), _WAKE_MAX_MS)
+            due_ms = runtime.clock.now_ms() + min(_WAKE_MS * 2 ** (tries - 1), _WAKE_MAX_MS)
             turn = live.state.turn + (1 if first or new else 0)
             send = (Outgoing(Wake(run=live.run, turn=turn, tries=tries), due_ms),)
         if not first and not new:
