@@ -21,6 +21,9 @@ from durably.ports.clock import Clock, Entropy
 from durably.ports.tokens import TokenSigner
 from durably.runtime.runtime import Budget, Limits, Runtime, unlimited
 
+# a death takes its whole batch along until the visibility timeout ends, so what ended a process is tried again slowly
+_LIMITS = Limits(deadly_pause_ms=60_000)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
@@ -39,7 +42,7 @@ class Surroundings:
     entropy: Entropy
     signer: TokenSigner
     codec: PydanticCodec = field(default_factory=PydanticCodec)
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = _LIMITS
     code_version: str | None = None
 
     @classmethod

@@ -24,6 +24,7 @@ class Limits:
         history_events: inbound events after which a run is terminated.
         warm_executions: how many executions are kept live in memory.
         deliveries_before_stall: a message received this often is stored without running code.
+        deadly_pause_ms: about how long after a death the stored message is tried again; doubled each time.
         fruitless_wakes: how often a stalled execution is tried again before only new code wakes it.
         steps_per_event: callbacks the orchestrator's loop may run for one event.
         payload_bytes: largest payload of a callback.
@@ -34,6 +35,7 @@ class Limits:
     history_events: int = 1_000_000
     warm_executions: int = 2_000
     deliveries_before_stall: int = 3
+    deadly_pause_ms: int = 1_000
     fruitless_wakes: int = 10
     steps_per_event: int = 1_000_000
     payload_bytes: int = 4 * 1024 * 1024

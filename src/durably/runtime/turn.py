@@ -38,7 +38,6 @@ from durably.runtime.runtime import Runtime
 _logger = logging.getLogger("durably.turn")
 _MAX_CONFLICTS = 50
 _WAKE_MS = 1_000
-_DEADLY_WAKE_MS = 60_000
 _WAKE_MAX_MS = 300_000
 
 TERMINATED = "durably.Terminated"
@@ -263,7 +262,7 @@ class TurnTaker:
         if tries is not None and tries <= runtime.limits.fruitless_wakes:
             pause_ms = float(_WAKE_MS)
             if isinstance(stall, DeadlyTurnError):  # apart from its neighbours, which the same death may have stalled
-                pause_ms = _DEADLY_WAKE_MS * (0.5 + runtime.entropy.draw())
+                pause_ms = runtime.limits.deadly_pause_ms * (0.5 + runtime.entropy.draw())
             due_ms = runtime.clock.now_ms() + min(round(pause_ms * 2 ** (tries - 1)), _WAKE_MAX_MS)
             turn = live.state.turn + (1 if first or new else 0)
             send = (Outgoing(Wake(run=live.run, turn=turn, tries=tries), due_ms),)

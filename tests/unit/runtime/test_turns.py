@@ -341,7 +341,7 @@ def test_an_event_that_was_delivered_too_often_is_stored_without_running_code() 
 
 
 def test_a_deadly_turn_costs_one_process_a_wake_and_the_pauses_grow() -> None:
-    process = process_of(steps, deliveries_before_stall=1)
+    process = process_of(steps, deliveries_before_stall=1, deadly_pause_ms=60_000)
     process.client.start("e", steps)
     process.take_due()
     for least_ms, most_ms in ((30_000, 90_000), (60_000, 180_000), (120_000, 300_000), (240_000, 300_000)):
@@ -369,7 +369,7 @@ class Drawn(CountingEntropy):
 
 
 def test_executions_that_one_death_stalled_are_woken_apart_from_each_other() -> None:
-    process = process_of(steps, deliveries_before_stall=1)
+    process = process_of(steps, deliveries_before_stall=1, deadly_pause_ms=60_000)
     process.runtime = replace(process.runtime, entropy=Drawn(0.1, 0.5, 0.9))
     process.turns = TurnTaker(process.runtime)
     for execution_id in ("a", "b", "c"):
