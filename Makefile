@@ -18,7 +18,7 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null PIP_FIND_
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types imports simulate bench lock clean \
-	infra-check cloud cloud-test
+	infra-check cloud cloud-test sam-local
 
 help: ## List the targets (needs nothing)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -69,8 +69,11 @@ cloud: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Deploy to a small AWS on 
 cloud-test: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Deploy there and run the stories: ARGS="-k routing" (needs the sam and cloud locks)
 	@DURABLY_CLOUD_TESTS=1 $(PY) -m pytest tests/cloud -o faulthandler_timeout=600 $(ARGS)
 
+sam-local: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Run every function in a container, as root on Debian (needs the sam and cloud locks)
+	@$(PY) -m tests.sam_local
+
 lock: .venv-lock/.done ## Bring requirements/*.txt up to date (needs Python 3.11 itself and the package index)
-	@for lock in core aws dev sam cloud checkov lock; do \
+	@for lock in core aws dev sam cloud lambda checkov lock; do \
 		echo "Locking requirements/$$lock.txt" >&2; \
 		$(COMPILE) --output-file requirements/$$lock.txt requirements/$$lock.in || exit 1; \
 	done

@@ -30,9 +30,12 @@ class Deployment:
 
     Attributes:
         stack: its name.
+        platform: that the functions are built for; native is where they run as processes of this machine.
         outputs: of the stack, by key.
         seconds: that the last build and deployment took.
     """
+
+    platform = "native"
 
     def __init__(self, emulator: Emulator, project: Path, stack: str, work: Path, **parameters: str) -> None:
         self.emulator = emulator
@@ -90,8 +93,8 @@ class Deployment:
         environment |= {
             "AWS_ENDPOINT_URL": self.emulator.url,
             "SAM_CLI_TELEMETRY": "0",
-            "ARCHITECTURE": "native",
-            "RUNTIME": RUNTIME,
+            "ARCHITECTURE": self.platform,
+            "RUNTIME": self.parameters["Runtime"],
             "PYTHON": str(PYTHON),
             "WHEELS": str(ROOT / "build" / "lambda"),
         }

@@ -1,4 +1,4 @@
-"""ministack as a process of its own, on loopback, and everything it started ended with it."""
+"""ministack as a process of its own, and everything it started ended with it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from urllib.request import urlopen
 ROOT = Path(__file__).parents[2]
 MINISTACK = ROOT / ".venv-cloud" / "bin" / "ministack"
 REGION = "us-east-1"
+LOOPBACK = "127.0.0.1"
 MEMORY = Path("/dev/shm")  # Linux only
 ENOUGH_BYTES = 4 * 1024**3
 START_WITHIN_S = 60.0
@@ -36,10 +37,10 @@ def surroundings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(aside)}
 
 
-def free_port() -> int:
-    """A port of loopback that nobody holds now."""
+def free_port(host: str = LOOPBACK) -> int:
+    """A port of an address of this machine that nobody holds now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
@@ -51,11 +52,11 @@ class Emulator:
         log: what it and its Lambda functions wrote.
     """
 
-    def __init__(self, directory: Path, port: int | None = None) -> None:
+    def __init__(self, directory: Path, port: int | None = None, host: str = LOOPBACK) -> None:
         if not MINISTACK.exists():
             raise EmulatorError(f"There is no {MINISTACK}. `make cloud-test` and `make cloud` install it.")
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.port = port or free_port(host)
+        self.url = f"http://{host}:{self.port}"
         self.log = directory / "ministack.log"
         # it unpacks and removes thousands of files while others wait for it: in memory, where there is enough
         memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES
@@ -66,7 +67,7 @@ class Emulator:
             "AUTH": "true",  # check IAM policies, of roles too
             "CLOUDTRAIL_RECORDING": "1",
             "CLOUDTRAIL_MAX_EVENTS": "1000000",
-            "BIND_HOST": "127.0.0.1",
+            "BIND_HOST": host,
             "GATEWAY_PORT": str(self.port),
             "TMPDIR": temporary,
         }

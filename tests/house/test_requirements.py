@@ -16,7 +16,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ["core.txt", "aws.txt", "dev.txt", "sam.txt", "cloud.txt", "checkov.txt", "lock.txt"]
+LOCKS = ["core.txt", "aws.txt", "dev.txt", "sam.txt", "cloud.txt", "lambda.txt", "checkov.txt", "lock.txt"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 SYSTEMS = [("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64")]

@@ -1,0 +1,54 @@
+"""What each function answers to each event of events/, on a stack that has seen nothing yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+Check = Callable[[Any], bool]
+
+
+def all_taken(answer: Any) -> bool:
+    return bool(answer == {"batchItemFailures": []})
+
+
+def status(*codes: int) -> Check:
+    return lambda answer: answer["statusCode"] in codes
+
+
+def shows(code: int, key: str, value: object) -> Check:
+    return lambda answer: answer["statusCode"] == code and json.loads(answer["body"])[key] == value
+
+
+def swept(answer: Any) -> bool:
+    return bool(answer.keys() == {"looked_at", "woken", "stalled"})
+
+
+# In this order: the API's first event starts the execution that the others ask about.
+EVENTS: dict[str, dict[str, Check]] = {
+    "Api": {
+        "api_start": status(200, 201),
+        "api_describe": shows(200, "status", "running"),
+        "api_history": lambda answer: json.loads(answer["body"])["events"][0]["event"] == "ExecutionStarted",
+        "api_list": lambda answer: json.loads(answer["body"])["executions"][0]["execution_id"] == "packet-0001",
+        "api_result": shows(200, "result", None),
+        "api_terminate": status(202),
+    },
+    "RoutingOrchestrator": {
+        "orchestrator_wake": all_taken,
+        "orchestrator_batch": all_taken,
+        "orchestrator_activity_completed": all_taken,
+    },
+    "RoutingActivities": {"activities_get_route": all_taken, "activities_transmit": all_taken},
+    "Timers": {"timers_timer": all_taken, "timers_early": all_taken, "timers_callback_deadline": all_taken},
+    # its tokens were signed elsewhere
+    "Callbacks": {"callbacks_complete": status(401), "callbacks_failure": status(401)},
+    "DeadLetters": {
+        "dead_letters_event": all_taken,
+        "dead_letters_timer": all_taken,
+        "dead_letters_activity": all_taken,
+    },
+    "Sweeper": {"sweeper": swept},
+}
+NO_EVENT = {"packet_routing"}  # the input of an orchestrator
