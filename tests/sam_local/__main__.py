@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def _try_all(stack: ExitStack, running: Engine, work: Path, report: Report) -> N
     local = SamLocal(deployment, running, port)
     _check_that_all_are_tried(local)
     for function, events in EVENTS.items():
-        report.note(function, lambda function=function, events=events: _invoke(local, function, events))
+        report.note(function, partial(_invoke, local, function, events))
     report.note("start-api, callback", Story(Stack(deployment), local, service).tell)
 
 

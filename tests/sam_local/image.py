@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -124,6 +123,4 @@ def _remove(engine: Engine, listing: str, removal: str) -> None:
     """Images hand their label down to those made from them, and to containers."""
     found = engine.docker(listing, "--all", "--quiet", f"--filter=label={LABEL}").split()
     if found:
-        subprocess.run(
-            ["docker", removal, "--force", *dict.fromkeys(found)], capture_output=True, timeout=120, check=False
-        )
+        engine.docker(removal, "--force", *dict.fromkeys(found), within=120)

@@ -68,8 +68,8 @@ class SamLocal:
         """What the function answered to an event; None if nothing."""
         file = self._work / "event.json"
         file.write_text(json.dumps(event))
-        command = [SAM, "local", "invoke", function, "--event", str(file), *self._options]
-        printed = run(*command, within=INVOKE_WITHIN_S, more=self._environment).strip()
+        arguments = ["local", "invoke", function, "--event", str(file), *self._options]
+        printed = run(SAM, *arguments, within=INVOKE_WITHIN_S, more=self._environment).strip()
         answer = json.loads(printed.splitlines()[-1]) if printed else None
         if isinstance(answer, dict) and "errorType" in answer:
             raise MachineError(f"{function} failed: {answer['errorType']}: {answer.get('errorMessage')}")
@@ -79,7 +79,16 @@ class SamLocal:
     def api(self) -> Iterator[str]:
         """`sam local start-api`; the address."""
         log = self._work / "start-api.log"
-        command = [SAM, "local", "start-api", "--port", str(self.port), "--warm-containers", "LAZY", *self._options]
+        command = [
+            str(SAM),
+            "local",
+            "start-api",
+            "--port",
+            str(self.port),
+            "--warm-containers",
+            "LAZY",
+            *self._options,
+        ]
         with log.open("w") as sink:
             process = subprocess.Popen(
                 command,
@@ -111,25 +120,24 @@ class SamLocal:
 def _template(built: Path) -> dict[str, Any]:
     """The one that was built, with two additions.
 
-    SAM sets only variables that the template declares, and sees only routes that stand beside the functions; ours are
-    in a nested stack.
+    SAM sets only variables that the template declares, and beside SAM's own functions it sees only routes that are
+    written as their events (SAM CLI 1.170, SamApiProvider); ours are resources of a nested stack.
     """
     template: dict[str, Any] = yaml.safe_load((built / "template.yaml").read_text())
     template["Globals"]["Function"]["Environment"]["Variables"][CLOUD] = ""
     resources = template["Resources"]
-    routes = resources.pop("Routes")["Properties"]
-    given = routes["Parameters"]
-    nested = yaml.safe_load((built / routes["TemplateURL"]).read_text())["Resources"]
+    stack = resources["Routes"]["Properties"]
+    nested = yaml.safe_load((built / stack["TemplateURL"]).read_text())["Resources"]
     for name, each in nested.items():
-        if each["Type"] in {"AWS::ApiGatewayV2::Route", "AWS::ApiGatewayV2::Integration"}:
-            assert name not in resources
-            properties = {key: _given(value, given) for key, value in each["Properties"].items()}
-            resources[name] = {"Type": each["Type"], "Properties": properties}
+        if each["Type"] == "AWS::ApiGatewayV2::Route":
+            properties = each["Properties"]
+            integration = properties["Target"]["Fn::Sub"].removeprefix("integrations/${").removesuffix("}")
+            parameter = nested[integration]["Properties"]["IntegrationUri"]["Ref"]
+            function, _ = stack["Parameters"][parameter]["Fn::GetAtt"]
+            method, path = properties["RouteKey"].split()
+            event = {"Type": "HttpApi", "Properties": {"Method": method, "Path": path}}
+            resources[function]["Properties"].setdefault("Events", {})[name] = event
     return template
-
-
-def _given(value: Any, parameters: dict[str, Any]) -> Any:
-    return parameters.get(value["Ref"], value) if isinstance(value, dict) and set(value) == {"Ref"} else value
 
 
 def _listens(port: int) -> bool:
