@@ -1,6 +1,5 @@
-# Everything a contributor runs, and everything CI runs (.ci/run: check, infra-check, cloud-test). Needs Python 3.11 or
-# newer and make, nothing else:
-# each target first builds what it needs in .venv from the hashed locks in requirements/.
+# Everything a contributor runs, and everything CI runs (.ci/run: check). Needs Python 3.11 or newer and make, nothing
+# else: each target first builds what it needs from the hashed locks in requirements/, most of them in .venv.
 
 PYTHON ?= python3
 LOCK_PYTHON ?= python3.11
