@@ -9,13 +9,14 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Literal, cast
 
 import moto.core.utils
 from moto import mock_aws
+from moto.scheduler.models import scheduler_backends
 from moto.sqs.models import sqs_backends
 
 from durably import Activity, Client, Orchestrator, Registry
@@ -102,6 +103,7 @@ class _Observed:
 
 
 METER = Meter()  # counts what handlers do
+_CODEC = PydanticCodec("always")  # what it knows of annotations holds for every deployment
 
 
 @cache
@@ -149,7 +151,7 @@ class Cloud:
         self.clock = ManualClock()
         self.entropy = SeededEntropy(seed)
         self.orchestrators, self.activities, self.local = orchestrators, activities, local
-        self.limits = limits or Limits()
+        self.limits = limits
         self.turn_seconds = turn_seconds
         self.remaining_ms = remaining_ms
         self.hook: Hook | None = None
@@ -161,7 +163,7 @@ class Cloud:
         names = [name for each in activities for name in (each.name, *each.aliases)]
         self.settings = deploy(_outside(), names)
         self.process = self.started()
-        registry = Registry(orchestrators, [*activities, *local], codec=PydanticCodec())
+        registry = Registry(orchestrators, [*activities, *local], codec=_CODEC)
         backend = AwsBackend(self.settings, clients=_outside(), clock=self.clock)
         self.client = Client(backend, registry, self.clock, self.entropy)
         self.backend = backend
@@ -185,7 +187,8 @@ class Cloud:
         return _outside().scheduler
 
     def url(self, queue: str) -> str:
-        return str(self.sqs.get_queue_url(QueueName=queue)["QueueUrl"])
+        events_queue = self.settings.events_queue
+        return f"{events_queue.removesuffix(EVENTS)}{queue}"
 
     def size(self, queue: str) -> int:
         """All messages of a queue: visible, delayed, in flight."""
@@ -206,10 +209,11 @@ class Cloud:
             clock=self.clock,
             entropy=self.entropy,
             signer=SecretTokenSigner(settings, clients, self.clock),
-            codec=PydanticCodec("always"),
-            limits=self.limits,
+            codec=_CODEC,
             code_version=self.code_version,
         )
+        if self.limits is not None:
+            surroundings = replace(surroundings, limits=self.limits)
         handlers: dict[str, Callable[..., Any]] = {
             "orchestrator": orchestrator_handler(
                 *self.orchestrators, local=self.local, turn_seconds=self.turn_seconds, surroundings=surroundings
@@ -318,6 +322,8 @@ class Cloud:
     def schedules(self) -> list[tuple[str, datetime]]:
         """Names and instants of the schedules that have not fired."""
         found: list[tuple[str, datetime]] = []
+        if not scheduler_backends[ACCOUNT][REGION].schedule_groups["schedules"].schedules:
+            return found
         for summary in self.scheduler.list_schedules(GroupName="schedules")["Schedules"]:
             schedule = self.scheduler.get_schedule(Name=summary["Name"], GroupName="schedules")
             at = re.fullmatch(r"at\((.*)\)", schedule["ScheduleExpression"])

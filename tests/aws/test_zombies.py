@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 
 from tests.aws.driver import VISIBILITY_S, Call, Cloud
-from tests.aws.test_crashes import PARTS, STORIES, told
+from tests.aws.test_crashes import PARTS, STORIES, calls_of, points, told
 
 pytestmark = pytest.mark.slow
 
@@ -15,9 +13,8 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("name", ["everything", "two together", "failed callback"])
 def test_a_zombie_at_any_call_changes_nothing(name: str, part: int) -> None:
-    story = STORIES[name]
-    calls = told(story, None)
-    for index, moment in product(range(part, len(calls), PARTS), ("before", "after")):
+    story, calls = STORIES[name], calls_of(name)
+    for index, moment in points(name, part):
         slept: list[Call] = []
 
         def sleep(call: Call, cloud: Cloud, at: int = index, when: str = moment, slept: list[Call] = slept) -> None:

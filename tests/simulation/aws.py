@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from unittest.mock import Mock
@@ -31,7 +32,7 @@ from durably.aws import Surroundings, activity_handler, dead_letters_handler, or
 from durably.aws.sweeper import sweeper_handler
 from durably.core.errors import StorageError
 from durably.runtime.attempt import Attempt, open_attempt
-from durably.runtime.runtime import Runtime
+from durably.runtime.runtime import Limits, Runtime
 from tests.aws.driver import MAPPINGS
 from tests.aws.payloads import ACTIVITIES as ACTIVITY_QUEUE
 from tests.aws.payloads import REGION, LambdaContext
@@ -266,8 +267,11 @@ class AwsWorld(World):
         return self._entropy
 
     @property
-    def limits(self) -> Any:
+    def limits(self) -> Limits:
         return self._limits
+
+    def _drawn_limits(self) -> Limits:
+        return replace(super()._drawn_limits(), deadly_pause_ms=60_000)
 
     def made_backend(self, clock: SkewedClock) -> AwsBackend:
         return AwsBackend(self.aws.settings, clients=_clients(), clock=clock, sleep=lambda _: None)
