@@ -72,7 +72,7 @@ cloud: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Deploy to a small AWS on 
 cloud-test: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Deploy there and run the stories: ARGS="-k routing" (needs the sam and cloud locks)
 	@DURABLY_CLOUD_TESTS=1 $(PY) -m pytest tests/cloud -o faulthandler_timeout=600 $(ARGS)
 
-sam-local: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Run every function in a container, as root on Debian (needs the sam and cloud locks)
+sam-local: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Run every function in a container, as root on Debian (needs the sam, cloud and lambda locks)
 	@$(PY) -m tests.sam_local
 
 lock: .venv-lock/.done ## Bring requirements/*.txt up to date (needs Python 3.11 itself and the package index)
