@@ -16,7 +16,7 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null PIP_FIND_
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types imports simulate bench lock clean \
+.PHONY: help demo test check format lint types imports simulate sweep bench lock clean \
 	infra-check cloud cloud-test sam-local
 
 help: ## List the targets (needs nothing)
@@ -53,6 +53,9 @@ imports: .venv/.dev ## Check that imports keep to the layers (needs the dev lock
 simulate: .venv/.dev ## Run SEEDS=500 seeded simulations: ARGS="--first-seed 1000" (needs the dev lock)
 	@$(PY) -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
+sweep: .venv/.dev ## Die and sleep at every call of every AWS handler, and count them: ARGS="-k callback" (needs the dev lock)
+	@DURABLY_SWEEP=full $(PY) -m pytest tests/aws/test_crashes.py tests/aws/test_zombies.py $(ARGS)
+
 bench: .venv/.project ## Measure: one JSON object a line (needs the core lock)
 	@$(PY) -m benchmarks $(ARGS)
 
@@ -68,7 +71,7 @@ cloud: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Deploy to a small AWS on 
 cloud-test: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Deploy there and run the stories: ARGS="-k routing" (needs the sam and cloud locks)
 	@DURABLY_CLOUD_TESTS=1 $(PY) -m pytest tests/cloud -o faulthandler_timeout=600 $(ARGS)
 
-sam-local: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Run every function in a container, as root on Debian (needs the sam and cloud locks)
+sam-local: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Run every function in a container, as root on Debian (needs the sam, cloud and lambda locks)
 	@$(PY) -m tests.sam_local
 
 lock: .venv-lock/.done ## Bring requirements/*.txt up to date (needs Python 3.11 itself and the package index)

@@ -163,12 +163,15 @@ def calls_of(name: str) -> list[tuple[str, str]]:
     return told(STORIES[name], None)
 
 
-def points(name: str, part: int) -> Iterator[tuple[int, Moment]]:
-    """A part of the calls of a story to strike at, by index, before and after."""
+def points(name: str, part: int, *, last: bool = True) -> Iterator[tuple[int, Moment]]:
+    """A part of the calls of a story to strike at, by index, before and after.
+
+    Of the sample, `last` tells whether the last call of each operation belongs to it, beside the first.
+    """
     calls = calls_of(name)
-    edges = {*{call: index for index, call in enumerate(calls)}.values()}  # the last of each, then the first
-    edges |= {*{call: index for index, call in reversed(list(enumerate(calls)))}.values()}
-    chosen = [index for index in range(len(calls)) if not _in_a_row(calls, index)] if FULL else sorted(edges)
+    chosen = [index for index in range(len(calls)) if not _in_a_row(calls, index)]
+    if not FULL:
+        chosen = [i for i in chosen if calls[i] not in calls[:i] or (last and calls[i] not in calls[i + 1 :])]
     return product(chosen[part::PARTS], ("before", "after"))
 
 

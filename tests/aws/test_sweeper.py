@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
+from moto.sqs.models import sqs_backends
 
 from durably import ExecutionFailedError
 from tests.aws import programs
 from tests.aws.driver import METER, Cloud
-from tests.aws.payloads import EVENTS
+from tests.aws.payloads import ACCOUNT, EVENTS, REGION
 
 
 def lose_wakes(cloud: Cloud) -> None:
@@ -65,10 +68,9 @@ def test_a_sweep_is_bounded_and_the_next_one_goes_on(cloud: Cloud) -> None:
 
 def test_a_backlog_explains_everything_and_nobody_is_woken(cloud: Cloud) -> None:
     cloud.client.start("x-1", programs.pipeline, 1)
-    for n in range(1_001):
-        cloud.sqs.send_message(
-            QueueUrl=cloud.url(EVENTS), MessageBody="{}", MessageGroupId=f"g-{n}", MessageDeduplicationId=f"d-{n}"
-        )
+    backlog = sqs_backends[ACCOUNT][REGION].queues[EVENTS]
+    [wake] = backlog._messages
+    backlog._messages += [copy(wake) for _ in range(1_000)]
     cloud.clock.advance(301)
     with METER.measured() as bill:
         assert sweep(cloud) == {"looked_at": 0, "woken": 0, "stalled": 0}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from tests.cloud.emulator import ROOT
 
 Check = Callable[[Any], bool]
 
@@ -52,3 +54,10 @@ EVENTS: dict[str, dict[str, Check]] = {
     "Sweeper": {"sweeper": swept},
 }
 NO_EVENT = {"packet_routing"}  # the input of an orchestrator
+
+
+def gaps(functions: Iterable[str]) -> list[str]:
+    """Functions of the template and files in events/ that are not here, and the reverse."""
+    files = {path.stem for path in (ROOT / "events").glob("*.json")}
+    known = {name for events in EVENTS.values() for name in events} | NO_EVENT
+    return sorted((files ^ known) | (set(functions) ^ EVENTS.keys()))
