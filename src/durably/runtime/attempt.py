@@ -254,7 +254,7 @@ def _close_claim(runtime: Runtime, item: ActivityItem | None, answer: Answer) ->
     """An at-most-once result is stored at once, with its claim, so that a duplicate does not take it for lost."""
     if item is None or item.state != "claimed":
         return answer
-    closed = replace(item, state="closed", version=item.version + 1)
+    closed = replace(item, state="closed", version=item.version + 1, last_failure=None)  # not this attempt's
     event = Outgoing(answer.event)
     outcome = runtime.backend.settle(Settlement(item=closed, send=(event,), guard=event, acknowledge=(answer.receipt,)))
     return None if outcome.written else answer

@@ -6,7 +6,7 @@ import sys
 
 from durably.api.names import check_execution_id
 from durably.api.orchestrator import StartOptions
-from durably.core.errors import ExecutionClosedError, ExecutionExistsError, ExecutionNotFoundError
+from durably.core.errors import ExecutionClosedError, ExecutionExistsError, ExecutionNotFoundError, InvalidIdError
 from durably.core.events import ExecutionStarted, ExecutionTerminated
 from durably.core.history import Turn
 from durably.core.keys import RunKey
@@ -14,6 +14,8 @@ from durably.ports.backend import Backend, Creation
 from durably.ports.clock import Clock, Entropy
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
 from durably.ports.records import Record
+
+_LONGEST_REQUEST_ID = 256
 
 
 def start_execution(
@@ -34,10 +36,14 @@ def start_execution(
         The record that holds the id, and with `keep` the wake, leased to the caller.
 
     Raises:
-        InvalidIdError: the id has illegal characters.
+        InvalidIdError: the execution id or the request id cannot be one.
         ExecutionExistsError: the id is taken and `options.id_reuse` does not allow another life.
     """
     check_execution_id(execution_id)
+    if options.request_id is not None and len(options.request_id) > _LONGEST_REQUEST_ID:
+        raise InvalidIdError(
+            f"A request id has at most {_LONGEST_REQUEST_ID} characters, got {len(options.request_id)}; send a digest."
+        )
     now_ms = clock.now_ms()
     gen = entropy.ulid(now_ms)
     run = RunKey(execution_id, gen, 1)

@@ -232,3 +232,9 @@ def test_a_failure_reaches_whoever_asks_for_the_result(process: Process) -> None
     assert failure.cause is not None
     assert failure.cause.matches(OSError)
     assert RAN == ["x", "y", "x", "x"]
+
+
+def test_a_request_id_is_no_place_for_a_document(process: Process) -> None:
+    with pytest.raises(InvalidIdError, match="at most 256 characters, got 257"):
+        process.client.start("e", flow.options(request_id="r" * 257))
+    assert process.backend.read_record("e") is None
