@@ -111,7 +111,8 @@ class Execution:
         self.applied = 0
         self.started_ms = 0
         self.seed = 0
-        self._loop = OrchestratorLoop(self, max_steps=max_steps)  # type: ignore[abstract]  # `refuse_the_rest` is
+        # abstract to type checkers only: `refuse_the_rest` gives it the methods that are left
+        self._loop = OrchestratorLoop(self, max_steps=max_steps)  # type: ignore[abstract]
         self._seq = 0
         self._commands: dict[int, Command] = {}
         self._activities: dict[int, _Waiting] = {}
