@@ -326,7 +326,8 @@ class Cloud:
     def schedules(self) -> list[tuple[str, datetime]]:
         """Names and instants of the schedules that have not fired."""
         found: list[tuple[str, datetime]] = []
-        if not scheduler_backends[ACCOUNT][REGION].schedule_groups["schedules"].schedules:
+        group: Any = scheduler_backends[ACCOUNT][REGION].schedule_groups["schedules"]
+        if not group.schedules:
             return found
         for summary in self.scheduler.list_schedules(GroupName="schedules")["Schedules"]:
             schedule = self.scheduler.get_schedule(Name=summary["Name"], GroupName="schedules")

@@ -135,7 +135,7 @@ class AwsStore:
 
     def fire_schedules(self, twice: bool) -> None:
         """What is due goes to the delay queue; sometimes twice."""
-        group = scheduler_backends[ACCOUNT][REGION].schedule_groups[self.settings.schedule_group]
+        group: Any = scheduler_backends[ACCOUNT][REGION].schedule_groups[self.settings.schedule_group]
         for name, fires_ms in self._schedules().items():
             if fires_ms <= self._world.now_ms:
                 body = group.schedules.pop(name).target["Input"]
@@ -144,7 +144,7 @@ class AwsStore:
 
     def _schedules(self) -> dict[str, int]:
         """When each schedule fires: on time, or up to a minute late."""
-        group = scheduler_backends[ACCOUNT][REGION].schedule_groups[self.settings.schedule_group]
+        group: Any = scheduler_backends[ACCOUNT][REGION].schedule_groups[self.settings.schedule_group]
         found: dict[str, int] = {}
         for name, schedule in group.schedules.items():
             if name not in self._fire_ms:
