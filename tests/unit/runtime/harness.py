@@ -32,7 +32,8 @@ CODEC = PydanticCodec()
 class CountingEntropy:
     """Nothing random: everything drawn is new, and back-off draws its longest delay."""
 
-    def __init__(self) -> None:
+    def __init__(self, *draws: float) -> None:
+        self._draws = iter(draws)
         self.count = 0
 
     def ulid(self, now_ms: int) -> str:
@@ -45,7 +46,7 @@ class CountingEntropy:
         return self._next()
 
     def draw(self) -> float:
-        return 0.0
+        return next(self._draws, 0.0)
 
     def _next(self) -> int:
         self.count += 1

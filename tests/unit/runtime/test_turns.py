@@ -359,18 +359,9 @@ def test_a_deadly_turn_costs_one_process_a_wake_and_the_pauses_grow() -> None:
     assert process.record().status == "completed"
 
 
-class Drawn(CountingEntropy):
-    def __init__(self, *draws: float) -> None:
-        super().__init__()
-        self.draws = iter(draws)
-
-    def draw(self) -> float:
-        return next(self.draws)
-
-
 def test_executions_that_one_death_stalled_are_woken_apart_from_each_other() -> None:
     process = process_of(steps, deliveries_before_stall=1, deadly_pause_ms=60_000)
-    process.runtime = replace(process.runtime, entropy=Drawn(0.1, 0.5, 0.9))
+    process.runtime = replace(process.runtime, entropy=CountingEntropy(0.1, 0.5, 0.9))
     process.turns = TurnTaker(process.runtime)
     for execution_id in ("a", "b", "c"):
         process.client.start(execution_id, steps)
