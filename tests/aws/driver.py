@@ -15,12 +15,16 @@ from functools import cache
 from typing import Any, Literal, cast
 
 import moto.core.utils
+import moto.sqs.models
+import pytest
 from moto import mock_aws
+from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.scheduler.models import scheduler_backends
 from moto.sqs.models import sqs_backends
 
 from durably import Activity, Client, Orchestrator, Registry
-from durably.adapters.aws import AwsBackend, AwsSettings, Clients
+from durably.adapters.aws import AwsBackend, AwsSettings, Clients, keys
 from durably.adapters.aws.metering import Meter
 from durably.adapters.aws.secrets import SecretTokenSigner
 from durably.aws import (
@@ -372,8 +376,11 @@ class Cloud:
         return record.key
 
     def closed(self, *execution_ids: str) -> bool:
-        records = [self.backend.read_record(execution_id) for execution_id in execution_ids]
-        return all(record is not None and record.closed for record in records)
+        """Asked of moto itself, since it is asked after each step."""
+        items = dynamodb_backends[ACCOUNT][REGION].tables["table"].items
+        record_key = DynamoType({"S": keys.RECORD})
+        records = [items.get(DynamoType({"S": id_}), {}).get(record_key) for id_ in execution_ids]
+        return all(record is not None and "closed_at" in record.attrs for record in records)
 
     def call_back(self, url: str, body: Any, *, content_type: str = "application/json") -> tuple[int, dict[str, Any]]:
         """POST to a callback's address; status and body of the answer."""
@@ -468,18 +475,17 @@ def _messages(queue: str) -> list[Any]:
 @contextmanager
 def deployed(*args: Any, **kwargs: Any) -> Iterator[Cloud]:
     """A deployment of its own, in an empty account, at a time of its own."""
-    with mock_aws():
-        original = moto.core.utils.utcnow
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:
         try:
-            cloud = _deployed(*args, **kwargs)
-            yield cloud
+            yield _deployed(patch, *args, **kwargs)
         finally:
-            moto.core.utils.utcnow = original
             _Observed.current = None
 
 
-def _deployed(*args: Any, **kwargs: Any) -> Cloud:
+def _deployed(patch: pytest.MonkeyPatch, *args: Any, **kwargs: Any) -> Cloud:
     cloud = Cloud(*args, **kwargs)
-    moto.core.utils.utcnow = cloud.clock.utcnow
+    patch.setattr(moto.core.utils, "utcnow", cloud.clock.utcnow)
+    patch.setattr(moto.sqs.models, "unix_time", lambda: cloud.clock.ms / 1000)  # the same, asked for very often
+    patch.setattr(moto.sqs.models, "unix_time_millis", lambda: float(cloud.clock.ms))
     _Observed.current = cloud
     return cloud

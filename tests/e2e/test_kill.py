@@ -90,7 +90,8 @@ class Scene:
         log = self.directory / LOG
         if not log.exists():
             return []
-        lines = [line.split() for line in log.read_text().splitlines()]
+        written = log.read_text().splitlines(keepends=True)
+        lines = [line.split() for line in written if line.endswith("\n")]  # the last one may be half written
         return [Run(int(pid), id_, int(step), int(attempt), key) for pid, id_, step, attempt, key in lines]
 
     def count(self, query: str) -> int:
