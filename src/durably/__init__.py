@@ -15,49 +15,70 @@ if TYPE_CHECKING:
     from durably.api.orchestrator import orchestrator as orchestrator
     from durably.api.registry import Registry as Registry
     from durably.client import Client as Client
-    from durably.client import Description as Description
     from durably.client import Handle as Handle
+    from durably.core.channels import Query as Query
+    from durably.core.channels import Signal as Signal
+    from durably.core.channels import Update as Update
     from durably.core.context import Context as Context
     from durably.core.errors import ActivityError as ActivityError
     from durably.core.errors import ActivityTimeoutError as ActivityTimeoutError
     from durably.core.errors import AttemptLostError as AttemptLostError
+    from durably.core.errors import ChildError as ChildError
     from durably.core.errors import DefinitionError as DefinitionError
     from durably.core.errors import DurablyError as DurablyError
+    from durably.core.errors import ExecutionCancelledError as ExecutionCancelledError
     from durably.core.errors import ExecutionClosedError as ExecutionClosedError
     from durably.core.errors import ExecutionExistsError as ExecutionExistsError
     from durably.core.errors import ExecutionFailedError as ExecutionFailedError
     from durably.core.errors import ExecutionNotFoundError as ExecutionNotFoundError
     from durably.core.errors import NonRetryableError as NonRetryableError
     from durably.core.errors import PayloadError as PayloadError
+    from durably.core.errors import QueryError as QueryError
+    from durably.core.errors import ReadOnlyError as ReadOnlyError
     from durably.core.errors import ResultTimeoutError as ResultTimeoutError
     from durably.core.errors import RetryAfterError as RetryAfterError
+    from durably.core.errors import SignalError as SignalError
+    from durably.core.errors import UpdateFailedError as UpdateFailedError
+    from durably.core.errors import UpdateRejectedError as UpdateRejectedError
     from durably.core.failures import Failure as Failure
+    from durably.core.others import ChildHandle as ChildHandle
     from durably.core.retry import RetryPolicy as RetryPolicy
+    from durably.descriptions import Description as Description
 
 _HOMES = {
     "durably.api.activity": ("Activity", "activity", "callback_activity"),
     "durably.api.attempt": ("AttemptInfo", "Callback", "attempt_info"),
     "durably.api.orchestrator": ("Orchestrator", "orchestrator"),
     "durably.api.registry": ("Registry",),
-    "durably.client": ("Client", "Description", "Handle"),
+    "durably.client": ("Client", "Handle"),
+    "durably.core.channels": ("Query", "Signal", "Update"),
     "durably.core.context": ("Context",),
     "durably.core.errors": (
         "ActivityError",
         "ActivityTimeoutError",
         "AttemptLostError",
+        "ChildError",
         "DefinitionError",
         "DurablyError",
+        "ExecutionCancelledError",
         "ExecutionClosedError",
         "ExecutionExistsError",
         "ExecutionFailedError",
         "ExecutionNotFoundError",
         "NonRetryableError",
         "PayloadError",
+        "QueryError",
+        "ReadOnlyError",
         "ResultTimeoutError",
         "RetryAfterError",
+        "SignalError",
+        "UpdateFailedError",
+        "UpdateRejectedError",
     ),
     "durably.core.failures": ("Failure",),
+    "durably.core.others": ("ChildHandle",),
     "durably.core.retry": ("RetryPolicy",),
+    "durably.descriptions": ("Description",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -69,11 +90,14 @@ __all__ = [
     "AttemptInfo",
     "AttemptLostError",
     "Callback",
+    "ChildError",
+    "ChildHandle",
     "Client",
     "Context",
     "DefinitionError",
     "Description",
     "DurablyError",
+    "ExecutionCancelledError",
     "ExecutionClosedError",
     "ExecutionExistsError",
     "ExecutionFailedError",
@@ -83,10 +107,18 @@ __all__ = [
     "NonRetryableError",
     "Orchestrator",
     "PayloadError",
+    "Query",
+    "QueryError",
+    "ReadOnlyError",
     "Registry",
     "ResultTimeoutError",
     "RetryAfterError",
     "RetryPolicy",
+    "Signal",
+    "SignalError",
+    "Update",
+    "UpdateFailedError",
+    "UpdateRejectedError",
     "activity",
     "attempt_info",
     "callback_activity",

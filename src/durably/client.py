@@ -4,80 +4,48 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from durably.api.orchestrator import Orchestrator, StartOptions
 from durably.api.registry import Registry
-from durably.core.context import instant
-from durably.core.errors import ExecutionFailedError, ResultTimeoutError
-from durably.core.events import TimerStarted
-from durably.core.failures import Failure
+from durably.core.channels import Query, Signal, Update
+from durably.core.errors import (
+    ExecutionCancelledError,
+    ExecutionClosedError,
+    ExecutionExistsError,
+    ExecutionFailedError,
+    ExecutionNotFoundError,
+    ResultTimeoutError,
+    UpdateFailedError,
+    UpdateRejectedError,
+)
+from durably.core.events import (
+    ExecutionCancelRequested,
+    ExecutionResumed,
+    ExecutionSuspended,
+    ExecutionTerminated,
+    SignalReceived,
+    UpdateAccepted,
+)
+from durably.core.failures import Failure, failure_of
 from durably.core.history import HistoryEntry, read_history
-from durably.core.replay import RunState
+from durably.descriptions import Description, describe
 from durably.ports.backend import Backend
 from durably.ports.clock import Clock, Entropy
 from durably.ports.messages import Delivery
-from durably.ports.records import Record, Status
-from durably.runtime.start import existing_record, start_execution, terminate_execution
+from durably.ports.records import Record, Reply, Status
+from durably.runtime.queries import answer_query
+from durably.runtime.resets import fork_execution, reset_execution, retry_execution
+from durably.runtime.start import checked_request_id, existing_record, send_event, start_execution
 
+A = TypeVar("A")
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 _FIRST_PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingActivity:
-    """An activity that an execution waits for.
-
-    Attributes:
-        attempt: the attempt that is queued, running or awaiting its callback, 1-based.
-        last_failure: of the attempt before, None for the first.
-        state: "scheduled", "retrying", "claimed", "open" (a callback is awaited).
-    """
-
-    seq: int
-    name: str
-    call_site: str
-    attempt: int
-    state: str
-    last_failure: Failure | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingTimer:
-    """A timer that has not fired."""
-
-    seq: int
-    due_at: datetime
-    call_site: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """An execution as an operator sees it.
-
-    Attributes:
-        failure: why it failed, was terminated or is stalled.
-        history_length: inbound events stored.
-    """
-
-    execution_id: str
-    orchestrator: str
-    status: Status
-    gen: str
-    run: int
-    started_at: datetime
-    closed_at: datetime | None
-    code_version: str
-    failure: Failure | None
-    history_length: int
-    turns: int
-    activities: tuple[PendingActivity, ...]
-    timers: tuple[PendingTimer, ...]
 
 
 class Handle(Generic[R]):
@@ -98,7 +66,7 @@ class Handle(Generic[R]):
             timeout: seconds to wait at most; for ever by default.
 
         Raises:
-            ExecutionFailedError: it failed or was terminated.
+            ExecutionFailedError: it failed or was terminated; `ExecutionCancelledError`: it was cancelled.
             ResultTimeoutError: it is still open. It goes on; ask again.
             ExecutionNotFoundError: there is no such execution.
         """
@@ -107,6 +75,30 @@ class Handle(Generic[R]):
     def describe(self) -> Description:
         """The execution as it stands."""
         return self._client.describe(self.execution_id)
+
+    def signal(self, signal: Signal[T], payload: T, /, *, request_id: str | None = None) -> None:
+        """Send it a signal; see `Client.signal`."""
+        self._client.signal(self.execution_id, signal, payload, request_id=request_id)
+
+    def query(self, query: Query[T], /) -> T:
+        """Ask it; see `Client.query`."""
+        return self._client.query(self.execution_id, query)
+
+    def update(
+        self,
+        update: Update[A, T],
+        payload: A,
+        /,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> T:
+        """Send it a request and wait for the reply; see `Client.update`."""
+        return self._client.update(self.execution_id, update, payload, request_id=request_id, timeout=timeout)
+
+    def cancel(self, reason: str = "cancelled through its handle") -> None:
+        """Ask its code to cancel itself."""
+        self._client.cancel(self.execution_id, reason)
 
     def terminate(self, reason: str = "terminated through its handle") -> None:
         """End the execution without asking its code."""
@@ -182,43 +174,7 @@ class Client:
         Raises:
             ExecutionNotFoundError: there is none.
         """
-        record = existing_record(self._backend, execution_id)
-        state = RunState()
-        for turn in self._backend.load_turns(record.key):
-            state.add(turn)
-        items = {item.key.seq: item for item in self._backend.read_items(record.key)} if not record.closed else {}
-        activities: list[PendingActivity] = []
-        timers: list[PendingTimer] = []
-        for event in () if record.closed else state.unresolved.values():
-            if isinstance(event, TimerStarted):
-                timers.append(PendingTimer(seq=event.seq, due_at=instant(event.due_ms), call_site=event.call_site))
-            else:
-                item = items.get(event.seq)
-                activities.append(
-                    PendingActivity(
-                        seq=event.seq,
-                        name=event.name,
-                        call_site=event.call_site,
-                        attempt=1 if item is None else item.attempt,
-                        state="scheduled" if item is None else item.state,
-                        last_failure=None if item is None else item.last_failure,
-                    )
-                )
-        return Description(
-            execution_id=record.execution_id,
-            orchestrator=record.orchestrator,
-            status=record.status,
-            gen=record.gen,
-            run=record.run,
-            started_at=instant(record.started_at_ms),
-            closed_at=None if record.closed_at_ms is None else instant(record.closed_at_ms),
-            code_version=record.code_version,
-            failure=record.failure,
-            history_length=state.received,
-            turns=state.turn,
-            activities=tuple(activities),
-            timers=tuple(timers),
-        )
+        return describe(self._backend, execution_id)
 
     def history(self, execution_id: str) -> list[HistoryEntry]:
         """The events of the current run, each followed by what it caused.
@@ -246,9 +202,245 @@ class Client:
             ExecutionNotFoundError: there is none.
             ExecutionClosedError: it has ended already.
         """
-        terminate_execution(self._backend, execution_id, reason)
+        send_event(self._backend, execution_id, ExecutionTerminated(reason=reason))
 
-    def _start(self, execution_id: str, orchestrator: str, input_: str, options: StartOptions) -> str:
+    # --- talking to executions -----------------------------------------------------------------------------
+
+    def signal(self, execution_id: str, signal: Signal[T], payload: T, /, *, request_id: str | None = None) -> None:
+        """Send a signal. When this returns it is stored: the execution gets it once, however often it is sent.
+
+        Args:
+            execution_id: whom.
+            signal: which.
+            payload: what.
+            request_id: the same signal, sent again under the same id, arrives once.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ExecutionClosedError: it has ended.
+            PayloadError: the payload does not fit the signal's type.
+        """
+        send_event(self._backend, execution_id, self._signal(signal, payload, request_id))
+
+    def signal_with_start(
+        self,
+        execution_id: str,
+        signal: Signal[T],
+        payload: T,
+        orchestrator: Orchestrator[P, R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Handle[R]:
+        """Signal an execution, started with the signal if there is none (or none open, as its options allow).
+
+        Raises:
+            ExecutionExistsError: it has ended, and `Orchestrator.options(id_reuse=...)` allows no other life.
+            PayloadError: payload or arguments do not fit.
+        """
+        text = self._registry.input_shape(orchestrator.name).encode(args, kwargs)
+        event = self._signal(signal, payload, orchestrator.start_options.request_id)
+        options = replace(orchestrator.start_options, request_id=event.request_id)
+        while True:
+            try:
+                record = send_event(self._backend, execution_id, event)
+                return Handle(self, execution_id, record.gen)
+            except (ExecutionNotFoundError, ExecutionClosedError):
+                try:
+                    gen = self._start(execution_id, orchestrator.name, text, options, first=event)
+                    return Handle(self, execution_id, gen)
+                except ExecutionExistsError:
+                    if existing_record(self._backend, execution_id).closed:
+                        raise
+
+    def query(self, execution_id: str, query: Query[R], /) -> R:
+        """Ask an execution, open or closed, for what its handler of the query says.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            QueryError: it has no such handler, or the handler raised.
+            UnknownOrchestratorError: this process does not have its code.
+        """
+        text = answer_query(self._backend, self._registry, execution_id, query.name)
+        return cast(R, self._registry.codec.value(query.result_type).decode(text))
+
+    def update(
+        self,
+        execution_id: str,
+        update: Update[A, R],
+        payload: A,
+        /,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> R:
+        """Send a request and wait for the reply.
+
+        Args:
+            execution_id: whom.
+            update: which.
+            payload: what.
+            request_id: the same update, sent again under the same id, is handled once and gets the same reply.
+            timeout: seconds to wait at most; for ever by default.
+
+        Raises:
+            UpdateRejectedError: its validator refused; nothing happened.
+            UpdateFailedError: its handler raised, or the execution ended first.
+            ResultTimeoutError: there is no reply yet. Ask again under the same `request_id`.
+            ExecutionNotFoundError: there is no such execution.
+            ExecutionClosedError: it has ended.
+        """
+        shape = self._registry.codec.value(update.payload_type)
+        id_ = checked_request_id(request_id) or self._new_id()
+        record = existing_record(self._backend, execution_id)
+        reply = self._backend.read_reply(record.key, id_)
+        if reply is None:
+            event = UpdateAccepted(name=update.name, payload=shape.encode(payload), request_id=id_)
+            record = send_event(self._backend, execution_id, event)
+            reply = self._reply(record, id_, timeout)
+        if not reply.accepted:
+            raise UpdateRejectedError(execution_id, _failure(reply))
+        if reply.result is None:
+            raise UpdateFailedError(execution_id, _failure(reply))
+        return cast(R, self._registry.codec.value(update.result_type).decode(reply.result))
+
+    # --- steering executions -------------------------------------------------------------------------------
+
+    def cancel(self, execution_id: str, reason: str = "cancelled by an operator") -> None:
+        """Ask an execution to cancel itself: `CancelledError` where it waits. Asking twice is harmless.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ExecutionClosedError: it has ended.
+        """
+        send_event(self._backend, execution_id, ExecutionCancelRequested(reason=reason))
+
+    def suspend(self, execution_id: str, reason: str = "suspended by an operator") -> None:
+        """Keep the events of an execution, and run nothing, until it is resumed. Activities that run go on.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ExecutionClosedError: it has ended.
+        """
+        send_event(self._backend, execution_id, ExecutionSuspended(reason=reason, request_id=self._new_id()))
+
+    def resume(self, execution_id: str, reason: str = "resumed by an operator") -> None:
+        """Apply what was kept since `suspend`. Resuming what is not suspended does nothing.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ExecutionClosedError: it has ended.
+        """
+        send_event(self._backend, execution_id, ExecutionResumed(reason=reason, request_id=self._new_id()))
+
+    def retry(self, execution_id: str, reason: str = "retried by an operator") -> int:
+        """Open a failed, cancelled or terminated execution again at its last good point.
+
+        The activities that made it fail run again; nothing that succeeded does.
+
+        Returns:
+            Number of the new run.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ClientError: it is open, or it completed.
+        """
+        version = self._registry.code_version
+        run = retry_execution(self._backend, self._clock, self._entropy, execution_id, reason, code_version=version)
+        return run.run
+
+    def reset(self, execution_id: str, to_event: int, reason: str = "reset by an operator") -> int:
+        """Go back to an event of the current run. What came after it is gone, but for signals.
+
+        Args:
+            execution_id: which execution, open or closed.
+            to_event: number in its history of the last event to keep.
+            reason: for the history.
+
+        Returns:
+            Number of the new run.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ClientError: there is no such event.
+        """
+        run = reset_execution(
+            self._backend,
+            self._clock,
+            self._entropy,
+            execution_id,
+            to_event=to_event,
+            reason=reason,
+            code_version=self._registry.code_version,
+        )
+        return run.run
+
+    def fork(self, execution_id: str, new_id: str, /, *, to_event: int = 1, input_: str | None = None) -> Handle[Any]:
+        """Start another execution with the history of this one through `to_event`.
+
+        Args:
+            execution_id: which execution.
+            new_id: of the new one.
+            to_event: number in the history of the last event to keep.
+            input_: another input, JSON text by parameter name; only with `to_event` 1.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ExecutionExistsError: the new id is taken.
+            ClientError: there is no such event, or the input was changed after it was used.
+            PayloadError: the input does not fit the orchestrator.
+        """
+        if input_ is not None:
+            shape = self._registry.input_shape(existing_record(self._backend, execution_id).orchestrator)
+            input_ = shape.encode(*shape.decode(input_))
+        record = fork_execution(
+            self._backend,
+            self._clock,
+            self._entropy,
+            execution_id,
+            new_id,
+            to_event=to_event,
+            input_=input_,
+            code_version=self._registry.code_version,
+        )
+        return Handle(self, new_id, record.gen)
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _new_id(self) -> str:
+        return self._entropy.ulid(self._clock.now_ms())
+
+    def _signal(self, signal: Signal[T], payload: T, request_id: str | None) -> SignalReceived:
+        text = self._registry.codec.value(signal.payload_type).encode(payload)
+        return SignalReceived(
+            name=signal.name, payload=text, request_id=checked_request_id(request_id) or self._new_id()
+        )
+
+    def _reply(self, record: Record, request_id: str, timeout: float | None) -> Reply:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = _FIRST_PAUSE_S
+        while True:
+            current = self._backend.read_record(record.execution_id)
+            reply = self._backend.read_reply(record.key, request_id)
+            if reply is not None:
+                return reply
+            if current is None or current.closed or current.gen != record.gen:
+                gone = ExecutionClosedError("the execution ended before it handled the update")
+                return Reply(run=record.key, request_id=request_id, failure=failure_of(gone))
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise ResultTimeoutError(f"execution {record.execution_id} did not reply within {timeout} s.")
+            self._pause(pause if left is None else min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
+
+    def _start(
+        self,
+        execution_id: str,
+        orchestrator: str,
+        input_: str,
+        options: StartOptions,
+        first: SignalReceived | None = None,
+    ) -> str:
         record, kept = start_execution(
             self._backend,
             self._clock,
@@ -258,6 +450,7 @@ class Client:
             input_=input_,
             options=options,
             code_version=self._registry.code_version,
+            first=first,
             keep=self._handed_over is not None,
         )
         if self._handed_over is not None and kept:
@@ -288,7 +481,13 @@ class Client:
     def _result_of(self, record: Record) -> Any:
         if record.status != "completed" or record.result is None:
             assert record.failure is not None
-            raise ExecutionFailedError(record.execution_id, record.failure)
+            kind = ExecutionCancelledError if record.status == "cancelled" else ExecutionFailedError
+            raise kind(record.execution_id, record.failure)
         program = self._registry.program(record.orchestrator)
         shape = program.result if program is not None else self._registry.codec.value(Any)
         return shape.decode(record.result)
+
+
+def _failure(reply: Reply) -> Failure:
+    assert reply.failure is not None
+    return reply.failure

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from durably.client import Description
+from durably.descriptions import Description
 from durably.core.context import instant
 from durably.core.history import HistoryEntry
 from durably.ports.records import Record

@@ -9,7 +9,7 @@ from dataclasses import replace
 from durably.core.errors import ClientError
 from durably.core.keys import ActivityKey
 from durably.ports.backend import Creation
-from durably.ports.records import ActivityItem, Record
+from durably.ports.records import ActivityItem, Record, RecordChange
 
 _NO_STAMP = 2**63
 _FINISHED = frozenset({"completed", "closed", "cancelled"})
@@ -27,6 +27,27 @@ def cancelled(item: ActivityItem | None, key: ActivityKey) -> ActivityItem | Non
 def replaces(creation: Creation, found: Record) -> bool:
     """Whether a start may take the id over from `found`; a repeated start never replaces the life that it began."""
     return creation.replace_closed and found.closed and found.request_id != creation.record.request_id
+
+
+def applies(change: RecordChange, record: Record) -> bool:
+    """Whether a change of this life's record is newer than what changed it last, and allowed."""
+    newer = (change.run, change.turn) > (record.run, record.turn)
+    return newer and (change.reopen or not record.closed)
+
+
+def changed(record: Record, change: RecordChange) -> Record:
+    """The record after a change that applies."""
+    return replace(
+        record,
+        status=change.status,
+        run=change.run,
+        turn=change.turn,
+        code_version=change.code_version,
+        closed_at_ms=change.closed_at_ms,
+        result=change.result,
+        failure=change.failure,
+        custom_status=record.custom_status if change.custom_status is None else change.custom_status,
+    )
 
 
 def encode_cursor(started_at_ms: int, execution_id: str) -> str:

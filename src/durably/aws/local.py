@@ -19,7 +19,7 @@ from durably.ports.backend import (
 )
 from durably.ports.clock import Clock
 from durably.ports.messages import ActivityTask, Delivery, Message, Outgoing
-from durably.ports.records import ActivityItem, Record, Status
+from durably.ports.records import ActivityItem, Record, Reply, Status
 
 
 class LocalTasks:
@@ -96,6 +96,14 @@ class LocalTasks:
         sent = self._inner.send(others, keep=keep) if others else ()
         self._keep(tasks)
         return sent
+
+    def reply(self, replies: Sequence[Reply]) -> None:
+        """As the backend within."""
+        self._inner.reply(replies)
+
+    def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
+        """As the backend within."""
+        return self._inner.read_reply(run, request_id)
 
     def acknowledge(self, receipts: Sequence[str]) -> None:
         """As the backend within."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from durably.aws.batch import Batch, Response
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
-from durably.ports.messages import CallbackDeadline, Delivery, Outgoing
+from durably.ports.messages import CallbackDeadline, Delivery, Errand, Outgoing
 from durably.runtime.callbacks import callback_deadline
+from durably.runtime.errands import run_errand
 from durably.runtime.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def timers_handler(*, surroundings: Surroundings | None = None) -> TimersHandler
 
 
 class TimersHandler:
-    """Forwards each message of a batch, or puts it back for the rest of its delay. Deadlines are settled here."""
+    """Forwards each message of a batch, or puts it back for the rest of its delay. What needs no queue of its own is settled here."""
 
     def __init__(self, surroundings: Surroundings | None) -> None:
         self._given = surroundings
@@ -47,6 +48,9 @@ class TimersHandler:
 
     def _handle(self, delivery: Delivery, due_ms: int) -> None:
         backend, message = self._runtime.backend, delivery.message
+        if isinstance(message, Errand):
+            run_errand(self._runtime, delivery)
+            return
         if isinstance(message, CallbackDeadline) and due_ms <= self._runtime.clock.now_ms():
             callback_deadline(self._runtime, delivery)
             return

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from durably.client import Description
+from durably.descriptions import Description
 from durably.core.context import instant
 from durably.core.failures import Failure
 from durably.core.history import HistoryEntry

@@ -20,7 +20,7 @@ from durably.core.errors import DurablyError, StorageError
 from durably.core.failures import Failure
 from durably.core.history import Turn
 from durably.ports.messages import Message
-from durably.ports.records import ActivityItem, Record
+from durably.ports.records import ActivityItem, Record, Reply
 
 _CONFIG: Node = {"ser_json_timedelta": "float"}
 _UNKNOWN = frozenset({"union_tag_invalid", "literal_error"})
@@ -91,6 +91,16 @@ def encode_item(item: ActivityItem) -> bytes:
 def decode_item(data: bytes | str) -> ActivityItem:
     """The activity item. Raises as `decode_turn`."""
     return cast(ActivityItem, _decode(ActivityItem, data, "activity item"))
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """JSON of a reply."""
+    return _encode(Reply, reply)
+
+
+def decode_reply(data: bytes | str) -> Reply:
+    """The reply. Raises as `decode_turn`."""
+    return cast(Reply, _decode(Reply, data, "reply"))
 
 
 def encode_failure(failure: Failure) -> bytes:

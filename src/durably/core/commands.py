@@ -12,13 +12,25 @@ from typing import NamedTuple, TypeAlias, assert_never
 from durably.core.events import (
     ActivityCancelRequested,
     ActivityScheduled,
+    ChildCancelRequested,
+    ChildScheduled,
+    ExecutionCancelled,
     ExecutionCompleted,
+    ExecutionContinuedAsNew,
     ExecutionFailed,
     OutboundEvent,
+    PatchRecorded,
+    SignalReceived,
+    SignalRejected,
+    SignalSent,
+    StatusSet,
     TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateFailed,
 )
 from durably.core.failures import Failure
-from durably.core.options import ActivityOptions
+from durably.core.options import ActivityOptions, ChildOptions
 
 
 class CallSite(NamedTuple):
@@ -62,6 +74,71 @@ class StartTimer(NamedTuple):
     site: CallSite
 
 
+class ScheduleChild(NamedTuple):
+    """Start a child execution."""
+
+    seq: int
+    orchestrator: str
+    execution_id: str
+    input: str
+    options: ChildOptions | None
+    same: Callable[[str, str], bool]
+    site: CallSite
+    chosen: bool
+
+
+class CancelChild(NamedTuple):
+    """Ask the child `seq` to cancel itself; nobody waits for it any more."""
+
+    seq: int
+    execution_id: str
+
+
+class SendSignal(NamedTuple):
+    """Send a signal to another execution."""
+
+    seq: int
+    execution_id: str
+    name: str
+    payload: str
+    same: Callable[[str, str], bool]
+    site: CallSite
+
+
+class RejectSignal(NamedTuple):
+    """Nobody can read this signal."""
+
+    request_id: str
+    reason: str
+
+
+class CompleteUpdate(NamedTuple):
+    """Answer an update."""
+
+    request_id: str
+    result: str
+    same: Callable[[str, str], bool]
+
+
+class FailUpdate(NamedTuple):
+    """Answer an update with a failure."""
+
+    request_id: str
+    failure: Failure
+
+
+class RecordPatch(NamedTuple):
+    """This run takes the new side of a patch."""
+
+    patch_id: str
+
+
+class SetStatus(NamedTuple):
+    """Show how far the execution is."""
+
+    status: str
+
+
 class CompleteExecution(NamedTuple):
     """The orchestrator returned."""
 
@@ -75,7 +152,38 @@ class FailExecution(NamedTuple):
     failure: Failure
 
 
-Command: TypeAlias = ScheduleActivity | CancelActivity | StartTimer | CompleteExecution | FailExecution
+class CancelExecution(NamedTuple):
+    """The orchestrator let a requested cancellation pass."""
+
+    reason: str
+
+
+class ContinueAsNew(NamedTuple):
+    """The orchestrator goes on in another run."""
+
+    input: str
+    carried: tuple[SignalReceived | UpdateAccepted, ...]
+    seen: tuple[str, ...]
+    same: Callable[[str, str], bool]
+
+
+Command: TypeAlias = (
+    ScheduleActivity
+    | CancelActivity
+    | StartTimer
+    | ScheduleChild
+    | CancelChild
+    | SendSignal
+    | RejectSignal
+    | CompleteUpdate
+    | FailUpdate
+    | RecordPatch
+    | SetStatus
+    | CompleteExecution
+    | FailExecution
+    | CancelExecution
+    | ContinueAsNew
+)
 
 
 def record_command(command: Command, *, cause: int, now_ms: int) -> OutboundEvent:
@@ -95,10 +203,47 @@ def record_command(command: Command, *, cause: int, now_ms: int) -> OutboundEven
             return ActivityCancelRequested(seq=seq, cause=cause)
         case StartTimer(seq, delay_ms, site):
             return TimerStarted(seq=seq, delay_ms=delay_ms, due_ms=now_ms + delay_ms, call_site=str(site), cause=cause)
+        case ScheduleChild(seq, orchestrator, execution_id, input_, child_options, _, site):
+            return ChildScheduled(
+                seq=seq,
+                orchestrator=orchestrator,
+                execution_id=execution_id,
+                input=input_,
+                options=child_options,
+                call_site=str(site),
+                cause=cause,
+                at_ms=now_ms,
+            )
+        case CancelChild(seq, execution_id):
+            return ChildCancelRequested(seq=seq, execution_id=execution_id, cause=cause)
+        case SendSignal(seq, execution_id, name, payload, _, site):
+            return SignalSent(
+                seq=seq,
+                execution_id=execution_id,
+                name=name,
+                payload=payload,
+                call_site=str(site),
+                cause=cause,
+                at_ms=now_ms,
+            )
+        case RejectSignal(request_id, reason):
+            return SignalRejected(request_id=request_id, reason=reason, cause=cause)
+        case CompleteUpdate(request_id, result):
+            return UpdateCompleted(request_id=request_id, result=result, cause=cause)
+        case FailUpdate(request_id, failure):
+            return UpdateFailed(request_id=request_id, failure=failure, cause=cause)
+        case RecordPatch(patch_id):
+            return PatchRecorded(patch_id=patch_id, cause=cause)
+        case SetStatus(status):
+            return StatusSet(status=status, cause=cause)
         case CompleteExecution(result):
             return ExecutionCompleted(result=result, cause=cause)
         case FailExecution(failure):
             return ExecutionFailed(failure=failure, cause=cause)
+        case CancelExecution(reason):
+            return ExecutionCancelled(reason=reason, cause=cause)
+        case ContinueAsNew(input_, carried, seen):
+            return ExecutionContinuedAsNew(input=input_, carried=carried, seen=seen, cause=cause)
         case _:
             assert_never(command)
 
@@ -116,29 +261,39 @@ def agrees(command: Command, recorded: OutboundEvent) -> bool:
             return command.seq == recorded.seq and command.delay_ms == recorded.delay_ms
         case (CancelActivity(), ActivityCancelRequested()):
             return command.seq == recorded.seq
+        case (CancelChild(), ChildCancelRequested()):
+            return command.seq == recorded.seq
+        case (ScheduleChild(), ChildScheduled()):
+            return (
+                (command.seq, command.orchestrator) == (recorded.seq, recorded.orchestrator)
+                and (command.execution_id == recorded.execution_id or not command.chosen)  # a fork has another name
+            ) and (command.input == recorded.input or command.same(recorded.input, command.input))
+        case (SendSignal(), SignalSent()):
+            return (
+                (command.seq, command.execution_id, command.name)
+                == (recorded.seq, recorded.execution_id, recorded.name)
+            ) and (command.payload == recorded.payload or command.same(recorded.payload, command.payload))
+        case (CompleteUpdate(), UpdateCompleted()):
+            return command.request_id == recorded.request_id and (
+                command.result == recorded.result or command.same(recorded.result, command.result)
+            )
+        case (FailUpdate(), UpdateFailed()):
+            return command.request_id == recorded.request_id
         case (CompleteExecution(), ExecutionCompleted()):
             return command.result == recorded.result or command.same(recorded.result, command.result)
-        case (FailExecution(), ExecutionFailed()):
+        case (ContinueAsNew(), ExecutionContinuedAsNew()):
+            return command.input == recorded.input or command.same(recorded.input, command.input)
+        case (FailExecution(), ExecutionFailed()) | (CancelExecution(), ExecutionCancelled()):
             return True
+        case (RecordPatch(), PatchRecorded()) | (SetStatus(), StatusSet()) | (RejectSignal(), SignalRejected()):
+            return True  # facts: a replay takes them from history
         case _:
             return False
 
 
 def describe_command(command: Command) -> str:
     """One line for an error message."""
-    match command:
-        case ScheduleActivity(_, name, input_, _, _, site):
-            return f"{name}({_short(input_)}) at {site}"
-        case CancelActivity(seq):
-            return f"cancel activity {seq}"
-        case StartTimer(_, delay_ms, site):
-            return f"a timer of {delay_ms} ms at {site}"
-        case CompleteExecution(result):
-            return f"return {_short(result)}"
-        case FailExecution(failure):
-            return f"raise {failure}"
-        case _:
-            assert_never(command)
+    return describe_outbound(record_command(command, cause=0, now_ms=0))
 
 
 def describe_outbound(event: OutboundEvent) -> str:
@@ -150,10 +305,30 @@ def describe_outbound(event: OutboundEvent) -> str:
             return f"cancel activity {event.seq}"
         case TimerStarted():
             return f"a timer of {event.delay_ms} ms at {event.call_site}"
+        case ChildScheduled():
+            return f"child {event.orchestrator}({_short(event.input)}) as {event.execution_id} at {event.call_site}"
+        case ChildCancelRequested():
+            return f"cancel child {event.seq}"
+        case SignalSent():
+            return f"signal {event.name}({_short(event.payload)}) to {event.execution_id} at {event.call_site}"
+        case SignalRejected():
+            return f"reject signal {event.request_id}"
+        case UpdateCompleted():
+            return f"answer update {event.request_id} with {_short(event.result)}"
+        case UpdateFailed():
+            return f"fail update {event.request_id}: {event.failure}"
+        case PatchRecorded():
+            return f"patch {event.patch_id}"
+        case StatusSet():
+            return f"status {_short(event.status)}"
         case ExecutionCompleted():
             return f"return {_short(event.result)}"
         case ExecutionFailed():
             return f"raise {event.failure}"
+        case ExecutionCancelled():
+            return "be cancelled"
+        case ExecutionContinuedAsNew():
+            return f"continue as new with {_short(event.input)}"
         case _:
             assert_never(event)
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, overload
 
+from durably.core.channels import Query, Signal, Update
 from durably.core.commands import CallSite
 from durably.core.sites import frame_at
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from durably.core.execution import Execution
 
+A = TypeVar("A")
 R = TypeVar("R")
+T = TypeVar("T")
+_LONG = 10_000  # events: a cold start then takes about a tenth of a second to replay
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -32,6 +34,8 @@ class ExecutionInfo:
         orchestrator: persisted name.
         started_at: when this run began.
         history_length: inbound events applied so far.
+        cancel_requested: whether somebody asked for its cancellation.
+        continue_as_new_suggested: whether the history is so long that going on in a new run would be wise.
     """
 
     execution_id: str
@@ -39,6 +43,8 @@ class ExecutionInfo:
     orchestrator: str
     started_at: datetime
     history_length: int
+    cancel_requested: bool
+    continue_as_new_suggested: bool
 
 
 class Context:
@@ -60,7 +66,12 @@ class Context:
 
     @property
     def random(self) -> random.Random:
-        """A random generator of this run's own, seeded at the start."""
+        """A random generator of this run's own, seeded at the start.
+
+        Raises:
+            ReadOnlyError: in the handler of a query or a validator.
+        """
+        self._execution.may_change("ctx.random")
         if self._random is None:
             self._random = random.Random(self._execution.seed)
         return self._random
@@ -86,7 +97,90 @@ class Context:
             orchestrator=execution.program.name,
             started_at=instant(execution.started_ms),
             history_length=execution.applied,
+            cancel_requested=execution.cancel_requested,
+            continue_as_new_suggested=execution.applied >= _LONG,
         )
+
+    # --- signals, queries, updates -------------------------------------------------------------------------
+
+    def receive(self, signal: Signal[T], /) -> Coroutine[Any, Any, T]:
+        """The oldest signal that nobody has received yet, as soon as there is one. Several may wait; the first gets it.
+
+        A signal whose payload does not fit the type is recorded as rejected, and nobody gets it.
+        """
+        return self._execution.receive(signal)
+
+    def signals(self, signal: Signal[T], /) -> Signals[T]:
+        """All signals of a name, one after the other: `async for approval in ctx.signals(APPROVED)`."""
+        return Signals(self, signal)
+
+    def signal(self, execution_id: str, signal: Signal[T], payload: T, /) -> Coroutine[Any, Any, None]:
+        """Send a signal to another execution; done when it is stored there or on its way.
+
+        Raises:
+            SignalError: there is no open execution of that id.
+        """
+        frame = frame_at(1)
+        return self._execution.others.signal(execution_id, signal, payload, CallSite(frame.f_code, frame.f_lineno))
+
+    def on_query(self, query: Query[R], answer: Callable[[], R], /) -> None:
+        """Answer a query with `answer()`, a plain function that reads and changes nothing."""
+        self._execution.handlers.on_query(query, answer)
+
+    @overload
+    def on_update(
+        self,
+        update: Update[A, R],
+        handle: Callable[[A], Awaitable[R]],
+        /,
+        *,
+        validate: Callable[[A], object] | None = None,
+    ) -> None: ...
+    @overload
+    def on_update(
+        self, update: Update[A, R], handle: Callable[[A], R], /, *, validate: Callable[[A], object] | None = None
+    ) -> None: ...
+    def on_update(
+        self,
+        update: Update[A, R],
+        handle: Callable[[A], Any],
+        /,
+        *,
+        validate: Callable[[A], object] | None = None,
+    ) -> None:
+        """Handle an update with `handle(argument)`, which may wait; what it returns is the reply.
+
+        Args:
+            update: which.
+            handle: called for each update that `validate` lets pass.
+            validate: raises to reject the update, which then leaves nothing in the history. It changes nothing.
+        """
+        self._execution.handlers.on_update(update, handle, validate)
+
+    def set_status(self, status: object, /) -> None:
+        """Show how far the execution is, to everybody who lists or describes it; any JSON value, kept small."""
+        self._execution.set_status(status)
+
+    # --- versions and runs -----------------------------------------------------------------------------------
+
+    def patched(self, patch_id: str, /) -> bool:
+        """Whether to take the new side of a change: True unless this run passed here before the change was deployed."""
+        return self._execution.patched(patch_id)
+
+    def deprecate_patch(self, patch_id: str, /) -> None:
+        """Say that no run is left that needs the old side of a patch. Remove it once none holds the patch."""
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, NoReturn]:
+        """Go on in a new run, with these arguments and an empty history. Awaited, it does not return.
+
+        Signals that nobody received and updates that are not answered go along; activities and children that are
+        still open do not.
+
+        Raises:
+            TypeError: the arguments do not fit the orchestrator's signature.
+            PayloadError: an argument does not fit its annotation.
+        """
+        return self._execution.continue_as_new(args, kwargs)
 
     def call(self, name: str, /, *, returns: type[R], **arguments: Any) -> Coroutine[Any, Any, R]:
         """Call an activity of another code base by its persisted name.
@@ -98,6 +192,20 @@ class Context:
         """
         frame = frame_at(1)
         return self._execution.call_by_name(name, arguments, returns, CallSite(frame.f_code, frame.f_lineno))
+
+
+class Signals(Generic[T]):
+    """All signals of a name, as an asynchronous iterator that never ends."""
+
+    def __init__(self, ctx: Context, signal: Signal[T]) -> None:
+        self._ctx = ctx
+        self._signal = signal
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        return await self._ctx.receive(self._signal)
 
 
 class ReplaySafeLogger(logging.LoggerAdapter[logging.Logger]):

@@ -111,6 +111,39 @@ class ActivityError(DurablyError):
         return self.failure.matches(cls)
 
 
+class ChildError(ActivityError):
+    """A child execution could not be started, failed, was cancelled or terminated.
+
+    Attributes:
+        activity: the child's orchestrator.
+        execution_id: the child.
+        failure: why.
+    """
+
+    def __init__(self, orchestrator: str, execution_id: str, failure: Failure) -> None:
+        super().__init__(orchestrator, failure)
+        self.execution_id = execution_id
+        self.args = (f"child {execution_id} ({orchestrator}) failed: {failure}",)
+
+
+class SignalError(DurablyError):
+    """A signal to another execution reached nobody.
+
+    Attributes:
+        execution_id: whom it was for.
+        failure: why.
+    """
+
+    def __init__(self, execution_id: str, failure: Failure) -> None:
+        super().__init__(f"signal to {execution_id} failed: {failure}")
+        self.execution_id = execution_id
+        self.failure = failure
+
+
+class ReadOnlyError(DurablyError):
+    """The handler of a query, or the validator of an update, asked for something that would change the execution."""
+
+
 class RemoteError(DurablyError):
     """One link in the cause chain of an error that was raised in another process.
 
@@ -202,6 +235,41 @@ class ExecutionFailedError(ClientError):
 
     def __init__(self, execution_id: str, failure: Failure) -> None:
         super().__init__(f"execution {execution_id} did not complete: {failure}")
+        self.execution_id = execution_id
+        self.failure = failure
+        self.__cause__ = _remote(failure)
+
+
+class ExecutionCancelledError(ExecutionFailedError):
+    """`Handle.result()` of an execution that was cancelled."""
+
+
+class QueryError(ClientError):
+    """A query has no answer: no handler of that name, or the handler raised."""
+
+
+class UpdateRejectedError(ClientError):
+    """An update was refused by its validator, or nobody handles it. It left nothing in the history.
+
+    Attributes:
+        failure: why.
+    """
+
+    def __init__(self, execution_id: str, failure: Failure) -> None:
+        super().__init__(f"execution {execution_id} rejected the update: {failure.message}")
+        self.execution_id = execution_id
+        self.failure = failure
+
+
+class UpdateFailedError(ClientError):
+    """An update was accepted, and its handler raised.
+
+    Attributes:
+        failure: what.
+    """
+
+    def __init__(self, execution_id: str, failure: Failure) -> None:
+        super().__init__(f"execution {execution_id} failed the update: {failure}")
         self.execution_id = execution_id
         self.failure = failure
         self.__cause__ = _remote(failure)

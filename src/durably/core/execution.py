@@ -7,25 +7,37 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NoReturn, assert_never
 
+from durably.core.channels import Signal
 from durably.core.commands import (
     CallSite,
     CancelActivity,
+    CancelExecution,
     Command,
     CompleteExecution,
+    CompleteUpdate,
+    ContinueAsNew,
     FailExecution,
+    FailUpdate,
+    RecordPatch,
+    RejectSignal,
     ScheduleActivity,
+    ScheduleChild,
+    SendSignal,
+    SetStatus,
     StartTimer,
 )
 from durably.core.context import Context
 from durably.core.errors import (
     ActivityError,
+    ExecutionClosedError,
     NotDurableError,
     PayloadError,
+    ReadOnlyError,
     Stall,
     TurnLimitError,
     UndecodableError,
@@ -33,18 +45,34 @@ from durably.core.errors import (
 from durably.core.events import (
     ActivityCompleted,
     ActivityFailed,
+    ChildCompleted,
+    ChildFailed,
+    ChildStarted,
+    ExecutionCancelRequested,
+    ExecutionReset,
+    ExecutionResumed,
     ExecutionStarted,
+    ExecutionSuspended,
     ExecutionTerminated,
     InboundEvent,
+    SignalDelivered,
+    SignalFailed,
+    SignalReceived,
     TimerFired,
+    UpdateAccepted,
 )
 from durably.core.failures import failure_of, members_of
+from durably.core.handlers import Handlers
+from durably.core.inbox import Inbox
 from durably.core.keys import RunKey
 from durably.core.loop import OrchestratorLoop, Timer
 from durably.core.options import ActivityOptions
-from durably.core.payloads import PayloadCodec, Shape
+from durably.core.others import Others
+from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape
 from durably.core.sites import outside_call_site
 
+_DROPPED = (ScheduleActivity, StartTimer, ScheduleChild, SendSignal)  # nobody would get the answer
+_ENDED_BEFORE = "The execution ended before the handler of the update did."
 MAX_STEPS = 1_000_000
 MAX_TIMER_MS = 100 * 366 * 24 * 3600 * 1000
 
@@ -56,11 +84,13 @@ class Program:
     Attributes:
         name: persisted name.
         start: makes its coroutine from the context and the encoded input.
+        arguments: shape of its input.
         result: shape of what it returns.
     """
 
     name: str
     start: Callable[[Context, str], Coroutine[Any, Any, Any]]
+    arguments: ArgumentsShape
     result: Shape
 
 
@@ -99,6 +129,10 @@ class Execution:
         applied: how many inbound events have been applied.
         replaying: True while the events being applied come from history.
         closed: True once the orchestrator has returned, raised, or been terminated.
+        patches: ids of the patches that the run's history holds.
+        rejected: ids of the signals that the run's history holds as rejected.
+        others: the executions that this one started or signals.
+        handlers: of queries and updates.
     """
 
     def __init__(self, run: RunKey, program: Program, codec: PayloadCodec, *, max_steps: int = MAX_STEPS) -> None:
@@ -111,20 +145,36 @@ class Execution:
         self.applied = 0
         self.started_ms = 0
         self.seed = 0
+        self.origin = 1
         # abstract to type checkers only: `refuse_the_rest` gives it the methods that are left
         self._loop = OrchestratorLoop(self, max_steps=max_steps)  # type: ignore[abstract]
         self._seq = 0
-        self._commands: dict[int, Command] = {}
+        self._commands: dict[Hashable, Command] = {}
         self._activities: dict[int, _Waiting] = {}
         self._timers: dict[int, Timer] = {}
         self._root: asyncio.Task[Any] | None = None
         self._stalled: Stall | None = None
         self._abandoned = False
+        self._reading = False
+        self._cancel_reason: str | None = None
+        self._continuation: str | None = None
+        self._patched: dict[str, bool] = {}
+        self.patches: set[str] = set()
+        self.rejected: set[str] = set()
+        self.status: str | None = None
+        self.inbox = Inbox(self._loop)
+        self.others = Others(self)
+        self.handlers = Handlers(self)
 
     @property
     def now_ms(self) -> int:
         """Stamp of the event being applied, milliseconds since the epoch."""
         return self._loop.now_ms
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked for the orchestrator's cancellation."""
+        return self._cancel_reason is not None
 
     # --- events in, commands out -----------------------------------------------------------------------
 
@@ -146,7 +196,8 @@ class Execution:
             self._stalled = self._stalled or stall
         if self._stalled is not None:
             raise self._stalled
-        if loop.error is not None or (self._root is not None and self._root.done()):
+        root = self._root
+        if loop.error is not None or self._continuation is not None or (root is not None and root.done()):
             self._finish()
         commands = self._commands
         if not commands:
@@ -170,6 +221,7 @@ class Execution:
         self._activities.clear()
         self._timers.clear()
         self._commands.clear()
+        self.others.clear()
         root, self._root = self._root, None
         if root is not None:
             root._log_traceback = False
@@ -178,7 +230,7 @@ class Execution:
 
     async def invoke(self, activity: PreparedActivity, input_: str, site: CallSite) -> Any:
         """Schedule an activity and wait for its result. `input_` was encoded at the call."""
-        seq = self._next_seq()
+        seq = self.next_seq()
         future: asyncio.Future[str] = asyncio.Future(loop=self._loop)
         self._commands[seq] = ScheduleActivity(seq, activity.name, input_, activity.options, activity.same, site)
         self._activities[seq] = _Waiting(activity, future)
@@ -186,7 +238,7 @@ class Execution:
             text = await future
         except asyncio.CancelledError:
             if self._activities.pop(seq, None) is not None:
-                self._cancel(seq)
+                self.withdraw(seq, CancelActivity(seq))
             raise
         try:
             return activity.decode(text)
@@ -216,7 +268,7 @@ class Execution:
             raise NotDurableError(
                 f"A timer of {delay:.0f} s is longer than 100 years. Wait in shorter sleeps, or for an event."
             )
-        seq = timer.seq = self._next_seq()
+        seq = timer.seq = self.next_seq()
         self._timers[seq] = timer
         self._commands[seq] = StartTimer(seq, delay_ms, outside_call_site())
 
@@ -224,6 +276,101 @@ class Execution:
         """Forget a timer. Cancelling one is never history; one not yet asked for is never asked for."""
         self._timers.pop(timer.seq, None)
         self._commands.pop(timer.seq, None)
+
+    async def receive(self, signal: Signal[Any]) -> Any:
+        """The next signal of a name that can be read; what cannot be is rejected, and hurts nobody."""
+        shape = self.codec.value(signal.payload_type)
+        while True:
+            received = await self.inbox.receive(signal.name)
+            if received.request_id in self.rejected:
+                continue
+            try:
+                return shape.decode(received.payload)
+            except PayloadError as error:
+                if self.replaying:
+                    self.stall(
+                        UndecodableError(
+                            f"The recorded signal {signal.name} ({received.request_id}) no longer fits its type: "
+                            f"{error} Let the type accept it again; the execution then resumes by itself."
+                        )
+                    )
+                self.rejected.add(received.request_id)
+                self.ask(("reject", received.request_id), RejectSignal(received.request_id, str(error)))
+
+    def answer_update(self, answer: CompleteUpdate | FailUpdate) -> None:
+        """Say how an update ended."""
+        self.inbox.answered(answer.request_id)
+        if not self._abandoned:
+            self.ask(("update", answer.request_id), answer)
+
+    def patched(self, patch_id: str) -> bool:
+        """Whether this run takes the new side of a patch."""
+        self.may_change("ctx.patched()")
+        known = self._patched.get(patch_id)
+        if known is None:
+            known = self._patched[patch_id] = patch_id in self.patches or not self.replaying
+            if known and patch_id not in self.patches:
+                self.ask(("patch", patch_id), RecordPatch(patch_id))
+        return known
+
+    def set_status(self, value: Any) -> None:
+        """Show `value` as the execution's status."""
+        self.may_change("ctx.set_status()")
+        text = self.codec.value(Any).encode(value)
+        if text != self.status:
+            self.status = text
+            if not self.replaying:
+                self._commands.pop("status", None)
+                self.ask("status", SetStatus(text))
+
+    async def continue_as_new(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
+        """End this run and go on in the next one. Nothing of this run is run any more."""
+        text = self.program.arguments.encode(args, kwargs)
+        self.may_change("ctx.continue_as_new()")
+        self._continuation = text
+        self._loop.stop_soon()
+        await self.future()
+        raise AssertionError("a run that has been continued went on")
+
+    def reading(self) -> AbstractContextManager[None]:
+        """While this lasts, whatever would change the execution raises `ReadOnlyError`."""
+        return _Reading(self)
+
+    # --- asking for something ------------------------------------------------------------------------------
+
+    def next_seq(self) -> int:
+        """The number of the next request."""
+        self.may_change("this")
+        if self._abandoned:
+            raise Stall("The execution is being abandoned; its clean-up code cannot ask for anything.")
+        self._seq += 1
+        return self._seq
+
+    def ask(self, key: Hashable, command: Command) -> None:
+        """Ask for something. `key` names it as long as it is not recorded."""
+        self._commands[key] = command
+
+    def withdraw(self, seq: int, cancel: Command) -> None:
+        """Never ask for what is not recorded yet; ask for its end if it is."""
+        if self._abandoned or self._commands.pop(seq, None) is not None:
+            return
+        self._commands[-seq] = cancel
+
+    def future(self) -> asyncio.Future[Any]:
+        """A future of the run's loop."""
+        return asyncio.Future(loop=self._loop)
+
+    def may_change(self, what: str) -> None:
+        """Refuse `what` while a query is answered or an update validated.
+
+        Raises:
+            ReadOnlyError: one is.
+        """
+        if self._reading:
+            raise ReadOnlyError(
+                f"The handler of a query and the validator of an update cannot change the execution: {what} is "
+                "refused. Do it in the orchestrator, or in the handler of an update."
+            )
 
     def stall(self, reason: Stall) -> NoReturn:
         """Give the turn up for `reason`, also where user code swallows what this raises."""
@@ -248,13 +395,28 @@ class Execution:
                 if waiting is not None:
                     name = waiting.activity.name
                     waiting.future.set_exception(ActivityError(name, event.failure, event.attempt))
+            case SignalReceived():
+                self.inbox.put(event)
+            case UpdateAccepted():
+                self.inbox.accept(event)
+                self._loop.create_side_task(self.handlers.handle(event), like=self._root)
+            case ChildStarted() | ChildCompleted() | ChildFailed() | SignalDelivered() | SignalFailed():
+                self.others.deliver(event)
             case ExecutionStarted():
                 self.started_ms = event.at_ms
                 self.seed = event.seed
+                self.origin = event.origin
+                self.inbox.know(event.seen, event.at_ms)
                 self._start(event.input)
-            case ExecutionTerminated():
+            case ExecutionCancelRequested():
+                self._cancel_reason = event.reason
+                if self._root is not None:
+                    self._root.cancel(event.reason)
+            case ExecutionTerminated() | ExecutionReset():
                 self.close()
                 self.closed = True
+            case ExecutionSuspended() | ExecutionResumed():
+                pass  # the runtime's business
             case _:
                 assert_never(event)
 
@@ -268,17 +430,6 @@ class Execution:
             ) from error
         self._root = self._loop.create_root(coroutine, seed=self.seed)
 
-    def _next_seq(self) -> int:
-        if self._abandoned:
-            raise Stall("The execution is being abandoned; its clean-up code cannot ask for anything.")
-        self._seq += 1
-        return self._seq
-
-    def _cancel(self, seq: int) -> None:
-        if self._abandoned or self._commands.pop(seq, None) is not None:
-            return
-        self._commands[-seq] = CancelActivity(seq)
-
     def _finish(self) -> None:
         """The root task is done: say how the execution ends, and end what it left behind."""
         root = self._root
@@ -286,19 +437,32 @@ class Execution:
         outcome: Command
         if self._loop.error is not None:
             outcome = self._outcome(root, self._loop.error)
-        elif root.cancelled():
-            outcome = FailExecution(
-                failure_of(asyncio.CancelledError("the orchestrator was cancelled, but nobody asked for it"))
+        elif self._continuation is not None:
+            inbox = self.inbox
+            outcome = ContinueAsNew(
+                self._continuation, inbox.carried, inbox.seen(self.now_ms), self.program.arguments.same
             )
+        elif root.cancelled():
+            outcome = self._cancelled()
         else:
             error = root.exception() or self._loop.unhandled_error()
             outcome = self._outcome(root, error)
         for seq in list(self._activities):
-            self._cancel(seq)
-        kept = {key: command for key, command in self._commands.items() if isinstance(command, CancelActivity)}
+            self.withdraw(seq, CancelActivity(seq))
+        if self._continuation is None:
+            for request_id in self.inbox.unanswered:
+                self.answer_update(FailUpdate(request_id, failure_of(ExecutionClosedError(_ENDED_BEFORE))))
+        kept = {key: command for key, command in self._commands.items() if not isinstance(command, _DROPPED)}
         self.close()
         self.closed = True
-        self._commands = {**kept, 0: outcome}
+        self._commands = {**kept, "outcome": outcome}
+
+    def _cancelled(self) -> Command:
+        if self._cancel_reason is not None:
+            return CancelExecution(self._cancel_reason)
+        return FailExecution(
+            failure_of(asyncio.CancelledError("the orchestrator was cancelled, but nobody asked for it"))
+        )
 
     def _outcome(self, root: asyncio.Task[Any], error: BaseException | None) -> Command:
         if isinstance(error, Stall):
@@ -315,6 +479,17 @@ class Execution:
             return CompleteExecution(self.program.result.encode(root.result()), self.program.result.same)
         except PayloadError as refused:
             return FailExecution(failure_of(refused))
+
+
+class _Reading:
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+
+    def __enter__(self) -> None:
+        self._execution._reading = True
+
+    def __exit__(self, *_: object) -> None:
+        self._execution._reading = False
 
 
 def _exhaustion(error: BaseException) -> RecursionError | MemoryError | None:

@@ -13,6 +13,11 @@ class RunKey:
     gen: str
     run: int
 
+    @property
+    def next(self) -> RunKey:
+        """The run after it."""
+        return RunKey(self.execution_id, self.gen, self.run + 1)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ActivityKey:

@@ -242,6 +242,15 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         self.hash_base = seed % 2**40 << 20
         return self.create_task(coro, name="orchestrator", context=contextvars.Context())
 
+    def create_side_task(self, coro: Coroutine[Any, Any, Any], *, like: asyncio.Task[Any] | None) -> OrchestratorTask:
+        """A task that an event begins, in a copy of the root's context."""
+        context = like.own_context.copy() if isinstance(like, OrchestratorTask) else contextvars.Context()
+        return self.create_task(coro, context=context)
+
+    def stop_soon(self) -> None:
+        """Run none of the queued callbacks."""
+        self._ready.clear()
+
     def get_task_factory(self) -> None:
         """None: `create_task` is the factory."""
 

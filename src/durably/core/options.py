@@ -26,5 +26,23 @@ class ActivityOptions:
     at_most_once: Literal[True] | None = None
 
 
+ParentClose: TypeAlias = Literal["cancel", "abandon"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildOptions:
+    """Options of one child; None means the default.
+
+    Attributes:
+        parent_close: what becomes of the child when its parent's run ends: None terminates it.
+        id_reuse: None rejects an id that is taken.
+        announced: the parent waits for the child's start, not only for its end.
+    """
+
+    parent_close: ParentClose | None = None
+    id_reuse: Literal["allow_if_closed"] | None = None
+    announced: Literal[True] | None = None
+
+
 DEFAULT_RETRY = RetryPolicy()
 DEFAULT_OPTIONS = ActivityOptions()

@@ -6,24 +6,41 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from durably.core.collector import no_collection
 from durably.core.commands import Command, agrees, describe_command, describe_outbound
 from durably.core.errors import NonDeterminismError
 from durably.core.events import (
+    ENDINGS,
+    FACTS,
     ActivityCancelRequested,
     ActivityCompleted,
     ActivityFailed,
     ActivityScheduled,
-    ExecutionCompleted,
-    ExecutionFailed,
+    ChildCancelRequested,
+    ChildCompleted,
+    ChildFailed,
+    ChildScheduled,
+    ChildStarted,
+    ExecutionCancelRequested,
+    ExecutionReset,
+    ExecutionResumed,
     ExecutionStarted,
+    ExecutionSuspended,
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    PatchRecorded,
+    Request,
+    SignalDelivered,
+    SignalFailed,
+    SignalReceived,
+    SignalRejected,
+    SignalSent,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
 )
 from durably.core.execution import Execution
 from durably.core.history import Turn
@@ -40,9 +57,14 @@ class RunState:
         received: inbound events in the turns.
         applied: how many of them are applied.
         waiting: those that are not, oldest first.
-        unresolved: activities and timers without an answer, by seq, in the order asked for.
-        cancelled: activities that nobody waits for any more; their answers are no news and were never stored.
+        unresolved: what was asked for and has no answer, by seq, in the order asked for.
+        cancelled: activities and children that nobody waits for any more; their answers are no news, never stored.
+        children: those that were asked for, are not known to have ended, and were left in peace.
+        requests: ids of the signals and other requests that arrived.
+        cancel_requested: whether somebody asked for the orchestrator's cancellation.
+        suspended: whether events are kept and not applied.
         closed: whether the run has ended.
+        began_with_prefix: whether its first turn is the applied part of another run, after a reset.
     """
 
     def __init__(self) -> None:
@@ -53,14 +75,20 @@ class RunState:
         self.received = 0
         self.applied = 0
         self.waiting: deque[InboundEvent] = deque()
-        self.unresolved: dict[int, ActivityScheduled | TimerStarted] = {}
+        self.unresolved: dict[int, Request] = {}
         self.cancelled: set[int] = set()
+        self.children: dict[int, ChildScheduled] = {}
+        self.requests: set[str] = set()
+        self.cancel_requested = False
+        self.suspended = False
         self.closed = False
+        self.began_with_prefix = False
+        self._begun: set[int] = set()
         self._dispatched = 0
         self._settled = 0
         self._backlog: dict[int, ActivityScheduled] = {}
 
-    def add(self, turn: Turn) -> list[ActivityScheduled | TimerStarted]:
+    def add(self, turn: Turn) -> list[Request]:
         """Add the next turn.
 
         Returns:
@@ -74,20 +102,25 @@ class RunState:
         while self.applied < turn.applied_through:
             self.waiting.popleft()
             self.applied += 1
-        due: list[ActivityScheduled | TimerStarted] = []
+        due: list[Request] = []
         for outbound in turn.outbound:
-            match outbound:
-                case ActivityScheduled():
-                    self.unresolved[outbound.seq] = outbound
-                    self._backlog[outbound.seq] = outbound
-                case TimerStarted():
-                    self.unresolved[outbound.seq] = outbound
-                    due.append(outbound)
-                case ActivityCancelRequested():
-                    self.cancelled.add(outbound.seq)
-                    self._resolve(outbound.seq)
-                case ExecutionCompleted() | ExecutionFailed():
-                    self.closed = True
+            if isinstance(outbound, ActivityScheduled):
+                self.unresolved[outbound.seq] = outbound
+                self._backlog[outbound.seq] = outbound
+            elif isinstance(outbound, TimerStarted | ChildScheduled | SignalSent):
+                self.unresolved[outbound.seq] = outbound
+                due.append(outbound)
+                if isinstance(outbound, ChildScheduled):
+                    self.children[outbound.seq] = outbound
+            elif isinstance(outbound, ActivityCancelRequested | ChildCancelRequested):
+                self.cancelled.add(outbound.seq)
+                self.children.pop(outbound.seq, None)
+                self._resolve(outbound.seq)
+            elif isinstance(outbound, ENDINGS):
+                self.closed = True
+        if turn.number == 1:  # it may be the prefix of another run, which holds answers to what it asks for
+            self.began_with_prefix = turn.applied_through > 0
+            self._resolve_prefix(turn, due)
         backlog = self._backlog
         while backlog and self._dispatched - self._settled < MAX_OUTSTANDING:
             activity = backlog.pop(next(iter(backlog)))
@@ -95,7 +128,7 @@ class RunState:
             due.append(activity)
         return due
 
-    def outstanding(self) -> list[ActivityScheduled | TimerStarted]:
+    def outstanding(self) -> list[Request]:
         """Everything dispatched and unresolved: what redelivery dispatches again."""
         return [event for seq, event in self.unresolved.items() if seq not in self._backlog]
 
@@ -106,10 +139,26 @@ class RunState:
                 return isinstance(self.unresolved.get(event.seq), ActivityScheduled)
             case TimerFired():
                 return isinstance(self.unresolved.get(event.seq), TimerStarted)
+            case SignalReceived() | UpdateAccepted():
+                return not self.closed and event.request_id not in self.requests
+            case ChildStarted():
+                return isinstance(self.unresolved.get(event.seq), ChildScheduled) and event.seq not in self._begun
+            case ChildCompleted() | ChildFailed():
+                return isinstance(self.unresolved.get(event.seq), ChildScheduled)
+            case SignalDelivered() | SignalFailed():
+                return isinstance(self.unresolved.get(event.seq), SignalSent)
             case ExecutionStarted():
                 return self.started is None
+            case ExecutionCancelRequested():
+                return not self.closed and not self.cancel_requested
+            case ExecutionSuspended():
+                return not self.closed and not self.suspended and event.request_id not in self.requests
+            case ExecutionResumed():
+                return not self.closed and self.suspended and event.request_id not in self.requests
             case ExecutionTerminated():
                 return not self.closed
+            case ExecutionReset():
+                return True
 
     def _receive(self, event: InboundEvent) -> None:
         self.received += 1
@@ -118,20 +167,47 @@ class RunState:
         match event:
             case ActivityCompleted() | ActivityFailed():
                 self._resolve(event.seq)
-            case TimerFired():
+            case TimerFired() | SignalDelivered() | SignalFailed():
                 self.unresolved.pop(event.seq, None)
+            case SignalReceived() | UpdateAccepted():
+                self.requests.add(event.request_id)
+            case ChildStarted():
+                self._begun.add(event.seq)
+            case ChildCompleted() | ChildFailed():
+                self.unresolved.pop(event.seq, None)
+                self.children.pop(event.seq, None)
             case ExecutionStarted():
                 self.started = event
                 self.started_ms = event.at_ms
-            case ExecutionTerminated():
+                self.requests.update(event.seen)
+            case ExecutionCancelRequested():
+                self.cancel_requested = True
+            case ExecutionSuspended() | ExecutionResumed():
+                self.requests.add(event.request_id)
+                self.suspended = isinstance(event, ExecutionSuspended)
+            case ExecutionTerminated() | ExecutionReset():
                 self.closed = True
 
     def _resolve(self, seq: int) -> None:
-        if self.unresolved.pop(seq, None) is not None and self._backlog.pop(seq, None) is None:
+        asked = self.unresolved.pop(seq, None)
+        if isinstance(asked, ActivityScheduled) and self._backlog.pop(seq, None) is None:
             self._settled += 1
 
+    def _resolve_prefix(self, turn: Turn, due: list[Request]) -> None:
+        """Forget the requests of a first turn that it answers itself."""
+        for event in turn.inbound:
+            if isinstance(event, ActivityCompleted | ActivityFailed | ChildCompleted | ChildFailed):
+                self._backlog.pop(event.seq, None)
+                self.unresolved.pop(event.seq, None)
+                self.children.pop(event.seq, None)
+            elif isinstance(event, TimerFired | SignalDelivered | SignalFailed):
+                self.unresolved.pop(event.seq, None)
+        for seq in self.cancelled:
+            self._backlog.pop(seq, None)
+        due[:] = [request for request in due if request.seq in self.unresolved]
 
-def replay(execution: Execution, turns: Iterable[Turn]) -> None:
+
+def replay(execution: Execution, turns: Sequence[Turn]) -> None:
     """Apply the applied events of `turns` to a fresh `execution`, comparing what it asks for with what it asked.
 
     Raises:
@@ -139,19 +215,38 @@ def replay(execution: Execution, turns: Iterable[Turn]) -> None:
         Stall: its code cannot take a recorded turn for another reason.
     """
     inbound: list[InboundEvent] = []
+    facts = _learn_facts(execution, turns)
     execution.replaying = True
     try:
         with no_collection(), execution.running():
             for turn in turns:
                 inbound.extend(turn.inbound)
                 if execution.applied < turn.applied_through:
-                    _replay_turn(execution, turn, inbound)
+                    recorded = turn.outbound
+                    if facts:
+                        recorded = tuple(event for event in recorded if not isinstance(event, FACTS))
+                    _replay_turn(execution, turn, recorded, inbound)
     finally:
         execution.replaying = False
 
 
-def _replay_turn(execution: Execution, turn: Turn, inbound: Sequence[InboundEvent]) -> None:
-    recorded = turn.outbound
+def _learn_facts(execution: Execution, turns: Sequence[Turn]) -> bool:
+    """Tell an execution what it is not to decide again; whether there is any of that."""
+    found = False
+    for turn in turns:
+        for event in turn.outbound:
+            if isinstance(event, FACTS):
+                found = True
+                if isinstance(event, PatchRecorded):
+                    execution.patches.add(event.patch_id)
+                elif isinstance(event, SignalRejected):
+                    execution.rejected.add(event.request_id)
+    return found
+
+
+def _replay_turn(
+    execution: Execution, turn: Turn, recorded: Sequence[OutboundEvent], inbound: Sequence[InboundEvent]
+) -> None:
     position = 0
     while execution.applied < turn.applied_through:
         event = inbound[execution.applied]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 
 from durably.core.errors import ContendedError, StorageError
 from durably.embedded.workers import Workers
 from durably.ports.backend import MessageSource
-from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery
+from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, Errand
 from durably.runtime.attempt import Answer
 from durably.runtime.callbacks import callback_deadline
+from durably.runtime.errands import run_errand
 from durably.runtime.runtime import Runtime
 from durably.runtime.turn import TurnsTaken, TurnTaker
 
@@ -169,7 +170,9 @@ class Engine:
             if isinstance(message, ActivityTask):
                 self._workers.submit(delivery)
             elif isinstance(message, CallbackDeadline):
-                self._deadline(delivery)
+                self._handle_beside_turns(delivery, callback_deadline, "a callback's deadline")
+            elif isinstance(message, Errand):
+                self._handle_beside_turns(delivery, run_errand, "an errand of one execution to another")
             else:
                 groups.setdefault(message.run.execution_id, []).append(delivery)
         if not groups:
@@ -202,12 +205,12 @@ class Engine:
             any(part.closed for part in parts),
         )
 
-    def _deadline(self, delivery: Delivery) -> None:
+    def _handle_beside_turns(self, delivery: Delivery, handle: Callable[[Runtime, Delivery], None], what: str) -> None:
         try:
-            callback_deadline(self._runtime, delivery)
+            handle(self._runtime, delivery)
             self._next_poll = 0.0
         except Exception as error:
-            self._complain("a callback's deadline could not be handled", error)
+            self._complain(f"{what} could not be handled", error)
             self._failed(delivery)
 
     @staticmethod

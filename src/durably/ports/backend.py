@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from durably.core.history import Turn
 from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import Delivery, Outgoing
-from durably.ports.records import ActivityItem, Record, RecordChange, Status
+from durably.ports.records import ActivityItem, Record, RecordChange, Reply, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +41,19 @@ class TurnCommit:
         run: whose turn it is.
         turn: the turn; its number must be free.
         send: messages that it causes.
-        cancel: activities whose items become "cancelled" (created so if absent).
+        successor: the first turn of the next run, stored with this one (it may be there already).
+        cancel: activities and children whose items become "cancelled" (created so if absent).
+        replies: to updates; one that is there is replaced.
         change: of the record, or None.
         acknowledge: receipts of the messages that this turn stores or makes superfluous.
     """
 
     run: RunKey
     turn: Turn
+    successor: Turn | None = None
     send: tuple[Outgoing, ...] = ()
     cancel: tuple[ActivityKey, ...] = ()
+    replies: tuple[Reply, ...] = ()
     change: RecordChange | None = None
     acknowledge: tuple[str, ...] = ()
 
@@ -139,6 +143,14 @@ class Backend(Protocol):
 
     def settle(self, settlement: Settlement) -> SettleOutcome:
         """Write the item, send, acknowledge; or, where the item's version differs, nothing."""
+        ...
+
+    def reply(self, replies: Sequence[Reply]) -> None:
+        """Write the replies to updates that no turn records."""
+        ...
+
+    def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
+        """The reply to an update of the life that `run` is of, or None."""
         ...
 
     def send(self, messages: Sequence[Outgoing], *, keep: bool = False) -> tuple[Delivery, ...]:

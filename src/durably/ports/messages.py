@@ -6,21 +6,33 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from durably.core.events import (
+    LIFE_EVENTS,
     ActivityCompleted,
     ActivityFailed,
+    ChildCompleted,
+    ChildFailed,
+    ChildStarted,
+    ExecutionCancelRequested,
+    ExecutionReset,
+    ExecutionResumed,
     ExecutionStarted,
+    ExecutionSuspended,
     ExecutionTerminated,
     InboundEvent,
+    SignalDelivered,
+    SignalFailed,
+    SignalReceived,
     TimerFired,
+    UpdateAccepted,
 )
 from durably.core.failures import Failure
 from durably.core.keys import ActivityKey, RunKey
-from durably.core.options import ActivityOptions
+from durably.core.options import ActivityOptions, ChildOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventMessage:
-    """An event on its way to an execution."""
+    """An event on its way to an execution. What is meant for a life reaches its current run, whichever `run` says."""
 
     run: RunKey
     event: InboundEvent
@@ -29,7 +41,7 @@ class EventMessage:
     @property
     def id(self) -> str:
         """Names the event within all lives of all executions."""
-        prefix = f"{self.run.gen}.{self.run.run}"
+        prefix = self.run.gen if self.for_life else f"{self.run.gen}.{self.run.run}"
         match self.event:
             case ActivityCompleted(seq=seq, attempt=attempt):
                 return f"{prefix}.completed.{seq}.{attempt}"
@@ -39,8 +51,29 @@ class EventMessage:
                 return f"{prefix}.fired.{seq}"
             case ExecutionStarted():
                 return f"{prefix}.started"
+            case SignalReceived(request_id=request_id):
+                return f"{prefix}.signal.{request_id}"
+            case UpdateAccepted(request_id=request_id):
+                return f"{prefix}.update.{request_id}"
+            case ChildStarted(seq=seq):
+                return f"{prefix}.begun.{seq}"
+            case ChildCompleted(seq=seq) | ChildFailed(seq=seq):
+                return f"{prefix}.ended.{seq}"
+            case SignalDelivered(seq=seq) | SignalFailed(seq=seq):
+                return f"{prefix}.signalled.{seq}"
+            case ExecutionCancelRequested():
+                return f"{prefix}.cancel"
+            case ExecutionSuspended(request_id=request_id) | ExecutionResumed(request_id=request_id):
+                return f"{prefix}.request.{request_id}"
             case ExecutionTerminated():
                 return f"{prefix}.terminated"
+            case ExecutionReset():
+                return f"{prefix}.reset"
+
+    @property
+    def for_life(self) -> bool:
+        """Whether the event is for whichever run is the current one."""
+        return isinstance(self.event, LIFE_EVENTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +156,39 @@ class CallbackDeadline:
         return f"{self.run.gen}.{self.run.run}.{what}.{self.task.key.seq}.{self.task.attempt}{instant}"
 
 
-Message: TypeAlias = EventMessage | Wake | ActivityTask | CallbackDeadline
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """What one execution wants of another. Whoever carries it out tells the one that asked what came of it.
+
+    Attributes:
+        key: of the child or the signal, in the run that asked.
+        execution_id: of the other execution.
+        action: "start" it as a child, "signal" it, or ("cancel", "terminate") end the child that `key` names.
+        name: orchestrator or signal.
+        payload: input of the child or payload of the signal, JSON text.
+        options: of the child.
+    """
+
+    key: ActivityKey
+    execution_id: str
+    action: Literal["start", "signal", "cancel", "terminate"]
+    name: str = ""
+    payload: str = ""
+    options: ChildOptions | None = None
+    kind: Literal["Errand"] = "Errand"
+
+    @property
+    def run(self) -> RunKey:
+        """The run that asked."""
+        return self.key.run
+
+    @property
+    def id(self) -> str:
+        """One errand per request and action."""
+        return f"{self.run.gen}.{self.run.run}.{self.action}.{self.key.seq}"
+
+
+Message: TypeAlias = EventMessage | Wake | ActivityTask | CallbackDeadline | Errand
 
 
 @dataclass(frozen=True, slots=True)

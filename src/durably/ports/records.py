@@ -9,8 +9,9 @@ from durably.core.failures import Failure
 from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import ActivityTask
 
-Status: TypeAlias = Literal["running", "stalled", "completed", "failed", "terminated"]
-CLOSED: frozenset[Status] = frozenset({"completed", "failed", "terminated"})
+Status: TypeAlias = Literal["running", "stalled", "suspended", "completed", "failed", "cancelled", "terminated"]
+CLOSED: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "terminated"})
+OPEN: frozenset[Status] = frozenset({"running", "stalled", "suspended"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,15 +22,16 @@ class Record:
         execution_id: chosen by the caller.
         gen: this life of the id, a ULID.
         orchestrator: persisted name.
-        status: open ("running", "stalled") or closed.
-        run: the current run, a hint.
+        status: open ("running", "stalled", "suspended") or closed.
+        run: the current run.
         request_id: of the start, so that the caller's retry finds its own execution.
         code_version: of the last turn that changed the record.
         started_at_ms: accepted at.
         closed_at_ms: None while open.
         result: JSON text, when completed.
-        failure: why it failed or was terminated, or why it is stalled.
-        turn: number of the turn that last changed the record; an older turn changes nothing.
+        failure: why it failed, was cancelled or terminated, or why it is stalled.
+        turn: number of the turn, within `run`, that last changed the record; an older turn changes nothing.
+        custom_status: what the orchestrator said last, JSON text.
     """
 
     execution_id: str
@@ -44,6 +46,7 @@ class Record:
     result: str | None = None
     failure: Failure | None = None
     turn: int = 0
+    custom_status: str | None = None
 
     @property
     def closed(self) -> bool:
@@ -58,12 +61,39 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordChange:
-    """New values for a record, applied iff it is the same life, still open, and `turn` is newer than its own."""
+    """New values for a record, applied iff it is the same life, still open, and (`run`, `turn`) is newer than its own.
+
+    Attributes:
+        run: the current run from now on.
+        reopen: applied to a closed record as well.
+        custom_status: None leaves it as it is.
+    """
 
     status: Status
     turn: int
     code_version: str
+    run: int = 1
     closed_at_ms: int | None = None
+    result: str | None = None
+    failure: Failure | None = None
+    reopen: bool = False
+    custom_status: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """How an update ended.
+
+    Attributes:
+        run: the life that it was sent to, whichever run answered.
+        accepted: False if it was rejected and left nothing in the history.
+        result: JSON text, where its handler returned.
+        failure: why it was rejected, or what its handler raised.
+    """
+
+    run: RunKey
+    request_id: str
+    accepted: bool = True
     result: str | None = None
     failure: Failure | None = None
 

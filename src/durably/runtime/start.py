@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from durably.api.names import check_execution_id
 from durably.api.orchestrator import StartOptions
 from durably.core.errors import ExecutionClosedError, ExecutionExistsError, ExecutionNotFoundError, InvalidIdError
-from durably.core.events import ExecutionStarted, ExecutionTerminated
+from durably.core.events import ExecutionStarted, InboundEvent, LifeEvent
 from durably.core.history import Turn
-from durably.core.keys import RunKey
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.backend import Backend, Creation
 from durably.ports.clock import Clock, Entropy
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
@@ -28,9 +29,24 @@ def start_execution(
     input_: str,
     options: StartOptions,
     code_version: str,
+    parent: ActivityKey | None = None,
+    first: LifeEvent | None = None,
     keep: bool = False,
 ) -> tuple[Record, tuple[Delivery, ...]]:
     """Store a start: record, first turn and wake.
+
+    Args:
+        backend: stores it.
+        clock: stamps it.
+        entropy: draws generation, seed and nonce.
+        execution_id: of the new execution.
+        orchestrator: persisted name.
+        input_: JSON text.
+        options: what if the id is taken.
+        code_version: of the process that starts it.
+        parent: the child's number in the run that wants to know how this one ends.
+        first: a signal or an update that is part of the start.
+        keep: lease the wake to the caller.
 
     Returns:
         The record that holds the id, and with `keep` the wake, leased to the caller.
@@ -40,10 +56,7 @@ def start_execution(
         ExecutionExistsError: the id is taken and `options.id_reuse` does not allow another life.
     """
     check_execution_id(execution_id)
-    if options.request_id is not None and len(options.request_id) > _LONGEST_REQUEST_ID:
-        raise InvalidIdError(
-            f"A request id has at most {_LONGEST_REQUEST_ID} characters, got {len(options.request_id)}; send a digest."
-        )
+    checked_request_id(options.request_id)
     now_ms = clock.now_ms()
     gen = entropy.ulid(now_ms)
     run = RunKey(execution_id, gen, 1)
@@ -61,12 +74,15 @@ def start_execution(
         input=input_,
         seed=entropy.seed(),
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        parent=parent,
+        pinned=code_version if options.pinned else None,
         at_ms=now_ms,
     )
+    inbound: tuple[InboundEvent, ...] = (started,) if first is None else (started, replace(first, at_ms=now_ms))
     turn = Turn(
         number=1,
         kind="deferred",
-        inbound=(started,),
+        inbound=inbound,
         outbound=(),
         applied_through=0,
         nonce=entropy.nonce(),
@@ -90,17 +106,29 @@ def start_execution(
     )
 
 
-def terminate_execution(backend: Backend, execution_id: str, reason: str) -> tuple[Record, EventMessage]:
-    """Put an execution's end on its way.
+def checked_request_id(request_id: str | None) -> str | None:
+    """`request_id`, if it can be one.
+
+    Raises:
+        InvalidIdError: it is too long.
+    """
+    if request_id is not None and len(request_id) > _LONGEST_REQUEST_ID:
+        raise InvalidIdError(
+            f"A request id has at most {_LONGEST_REQUEST_ID} characters, got {len(request_id)}; send a digest."
+        )
+    return request_id
+
+
+def send_event(backend: Backend, execution_id: str, event: LifeEvent) -> Record:
+    """Put an event on its way to an open execution.
 
     Raises:
         ExecutionNotFoundError: no execution has this id.
         ExecutionClosedError: it has ended already.
     """
     record = open_record(backend, execution_id)
-    message = EventMessage(run=record.key, event=ExecutionTerminated(reason=reason))
-    backend.send([Outgoing(message)])
-    return record, message
+    backend.send([Outgoing(EventMessage(run=record.key, event=event))])
+    return record
 
 
 def open_record(backend: Backend, execution_id: str) -> Record:

@@ -11,28 +11,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from durably.core.commands import record_command
-from durably.core.errors import DeadlyTurnError, MissingDefinitionError, Stall, StorageError, TurnTimeoutError
+from durably.core.errors import (
+    DeadlyTurnError,
+    Stall,
+    StorageError,
+)
 from durably.core.events import (
-    ActivityCancelRequested,
-    ExecutionCompleted,
-    ExecutionFailed,
+    ExecutionReset,
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
-    TimerFired,
-    TimerStarted,
+    UpdateCompleted,
+    UpdateFailed,
 )
-from durably.core.execution import Execution
-from durably.core.failures import Failure, failure_of
+from durably.core.failures import failure_of
 from durably.core.history import Turn
-from durably.core.keys import ActivityKey, RunKey
-from durably.core.replay import RunState, replay
+from durably.core.replay import RunState
 from durably.ports.backend import TurnCommit
-from durably.ports.messages import Delivery, EventMessage, Message, Outgoing, Wake
-from durably.ports.records import RecordChange
+from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
+from durably.ports.records import RecordChange, Reply, Status
+from durably.runtime.applying import apply_events
+from durably.runtime.closing import cancels, errands, first_wake, notice, prefix, record_change, successor
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
+from durably.runtime.news import came_too_often, is_for, news, recorded, stamped, suspends, too_long
 from durably.runtime.runtime import Runtime
 
 _logger = logging.getLogger("durably.turn")
@@ -40,18 +42,23 @@ _MAX_CONFLICTS = 50
 _WAKE_MS = 1_000
 _WAKE_MAX_MS = 300_000
 
-TERMINATED = "durably.Terminated"
-
 
 @dataclass(slots=True)
 class _Plan:
-    """What is to be done for one execution's deliveries: at most one commit."""
+    """What is to be done for one execution's deliveries: at most one commit.
+
+    Attributes:
+        replies: to updates that leave nothing in the history.
+        unfinished: the deliveries are for the next run, and to be planned again.
+    """
 
     live: Live | None = None
     commit: TurnCommit | None = None
     acknowledge: list[str] = field(default_factory=list[str])
     resend: tuple[Outgoing, ...] = ()
+    replies: tuple[Reply, ...] = ()
     broken: bool = False
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,9 @@ class TurnTaker:
         resend = [outgoing for plan in plans.values() for outgoing in plan.resend]
         if resend:
             backend.send(resend)  # what they carry out is stored; after the commit, a refusal would lose `kept`
+        replies = [reply for plan in plans.values() for reply in plan.replies]
+        if replies:
+            backend.reply(replies)
         self._finish_without_commit([plan for plan in plans.values() if plan.commit is None])
         commits = [(id_, plan, plan.commit) for id_, plan in plans.items() if plan.commit is not None]
         if not commits:
@@ -122,7 +132,7 @@ class TurnTaker:
         lost: list[str] = []
         outcomes = backend.commit([commit for _, _, commit in commits], keep=keep)
         for (execution_id, plan, commit), outcome in zip(commits, outcomes, strict=True):
-            if outcome.status == "conflict":
+            if outcome.status == "conflict" or plan.unfinished:
                 lost.append(execution_id)
                 _discard(plan)
                 continue
@@ -162,9 +172,9 @@ class TurnTaker:
         unknown = False
         for delivery in deliveries:
             message = delivery.message
-            if message.run != live.run or (isinstance(message, Wake) and message.turn > live.state.turn):
+            if not is_for(live, message) or (isinstance(message, Wake) and message.turn > live.state.turn):
                 return True
-            unknown = unknown or (isinstance(message, EventMessage) and _recorded(live, message.event))
+            unknown = unknown or (isinstance(message, EventMessage) and recorded(live, message.event))
         return unknown and bool(self._runtime.backend.load_turns(live.run, after=live.state.turn))
 
     def _load(self, execution_id: str) -> Live | None:
@@ -176,7 +186,7 @@ class TurnTaker:
         live.turns = self._runtime.backend.load_turns(record.key)
         for turn in live.turns:
             state.add(turn)
-        live.resumed = record.status == "stalled" and live.turns[-1].kind == "applied"
+        live.resumed = record.status in ("stalled", "suspended") and live.turns[-1].kind == "applied"
         return live
 
     def _plan(self, live: Live, deliveries: Sequence[Delivery]) -> _Plan:
@@ -185,10 +195,10 @@ class TurnTaker:
         if state.closed:
             return self._plan_close_again(live, deliveries)
         receipts = tuple(delivery.receipt for delivery in deliveries)
-        deliveries = [delivery for delivery in deliveries if delivery.message.run == live.run]
+        deliveries = [delivery for delivery in deliveries if is_for(live, delivery.message)]
         if not deliveries:  # of an earlier life: a turn taken for them would be nobody's to repeat after a crash
             return _Plan(live, acknowledge=list(receipts))
-        new, again = _news(live, deliveries)
+        new, again = news(live, deliveries)
         wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=0 if again else None)
         before = state.outstanding() if again else []
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
@@ -210,29 +220,36 @@ class TurnTaker:
     ) -> _Plan:
         runtime, state = self._runtime, live.state
         plan = _Plan(live)
-        if not new and not state.waiting:
-            if live.resumed and live.turns:
-                plan.commit = _resuming(live, live.turns[-1], receipts)
+        suspended = suspends(state, new)
+        if not new and (not state.waiting or suspended):
+            if live.turns and (live.resumed or (suspended and live.status != "suspended")):
+                plan.commit = _correction(live, live.turns[-1], receipts)
             else:
                 plan.acknowledge = list(receipts)
             return plan
-        new = _stamped(state, new, now_ms)
+        new = stamped(state, new, now_ms)
         terminated = next((event for event in new if isinstance(event, ExecutionTerminated)), None)
         if terminated is None and state.received + len(new) > runtime.limits.history_events:
-            terminated = _too_long(runtime.limits.history_events, at_ms=now_ms)
+            terminated = too_long(runtime.limits.history_events, at_ms=now_ms)
             new.append(terminated)
         if terminated is not None:
             plan.commit = self._commit(live, new, (), applied=state.applied, kind="deferred", receipts=receipts)
             return plan
+        if suspended:
+            plan.commit = self._commit(live, new, (), applied=state.applied, kind="deferred", receipts=receipts)
+            return plan
         try:
-            if any(_came_too_often(delivery, runtime.limits.deliveries_before_stall) for delivery in deliveries):
+            if any(came_too_often(delivery, runtime.limits.deliveries_before_stall) for delivery in deliveries):
                 raise DeadlyTurnError
-            outbound = self._apply(live, new)
+            outbound, new, plan.replies = apply_events(runtime, live, new)
         except Stall as stall:
             live.discard()
             return self._plan_stall(plan, new, stall, wake=wake, receipts=receipts)
         execution = live.execution
         assert execution is not None
+        if not new and not outbound and execution.applied == state.applied:
+            plan.acknowledge = list(receipts)  # only updates that were rejected
+            return plan
         plan.commit = self._commit(
             live, new, tuple(outbound), applied=execution.applied, kind="applied", receipts=receipts
         )
@@ -240,13 +257,30 @@ class TurnTaker:
 
     def _plan_close_again(self, live: Live, deliveries: Sequence[Delivery]) -> _Plan:
         """The turns say closed and the record does not: whoever stored the last turn died before the rest of it."""
-        receipts = tuple(delivery.receipt for delivery in deliveries)
+        state, run = live.state, live.run
         assert live.turns
         last = live.turns[-1]
+        following = self._following(live, last)
+        unfinished = following is not None
         commit = TurnCommit(
-            run=live.run, turn=last, cancel=_cancels(live.run, last), change=_closing(last), acknowledge=receipts
+            run=run,
+            turn=last,
+            successor=following,
+            send=(*errands(run, last, state), *(() if unfinished else notice(last, state)), *_wakes(live, following)),
+            cancel=cancels(run, last, state),
+            replies=_replies(live, last),
+            change=record_change(run, last),
+            acknowledge=() if unfinished else tuple(delivery.receipt for delivery in deliveries),
         )
-        return _Plan(live, commit)
+        return _Plan(live, commit, unfinished=unfinished)
+
+    def _following(self, live: Live, last: Turn) -> Turn | None:
+        """The first turn of the next run, where `last` ends this one with one to follow."""
+        reset = next((event for event in last.inbound if isinstance(event, ExecutionReset)), None)
+        if reset is None:
+            return successor(live.run, last, live.state)
+        turns = live.turns if live.turns is not None else self._runtime.backend.load_turns(live.run)
+        return prefix(turns[: last.number - 1], reset, nonce=last.nonce, code_version=last.code_version)
 
     def _plan_stall(
         self, plan: _Plan, new: list[InboundEvent], stall: Stall, *, wake: int | None, receipts: tuple[str, ...]
@@ -272,50 +306,15 @@ class TurnTaker:
             return plan
         commit = self._commit(live, new, (), applied=live.state.applied, kind="deferred", receipts=receipts)
         change = RecordChange(
-            status="stalled", turn=commit.turn.number, code_version=runtime.registry.code_version, failure=failure
+            status="stalled",
+            run=live.run.run,
+            turn=commit.turn.number,
+            code_version=runtime.registry.code_version,
+            failure=failure,
         )
         live.status = "stalled"
         plan.commit = replace(commit, send=(*commit.send, *send), change=change if first else commit.change)
         return plan
-
-    def _apply(self, live: Live, new: list[InboundEvent]) -> list[OutboundEvent]:
-        """Apply waiting and new events, up to the slice; the outbound events they caused.
-
-        Raises:
-            Stall: the code cannot take the turn.
-        """
-        runtime, state = self._runtime, live.state
-        with runtime.budget() as budget:
-            execution = live.execution
-            if execution is None:
-                execution = live.execution = self._revive(live)
-            outbound: list[OutboundEvent] = []
-            for index, event in enumerate((*state.waiting, *new)):
-                if execution.closed or index >= runtime.limits.events_per_turn:
-                    break
-                commands = execution.apply(event)
-                cause = execution.applied
-                outbound.extend(record_command(command, cause=cause, now_ms=event.at_ms) for command in commands)
-        if budget.exceeded:
-            raise TurnTimeoutError
-        return outbound
-
-    def _revive(self, live: Live) -> Execution:
-        runtime = self._runtime
-        program = runtime.registry.program(live.orchestrator)
-        if program is None:
-            known = ", ".join(runtime.registry.orchestrator_names) or "none"
-            raise MissingDefinitionError(
-                f"Execution {live.run.execution_id} needs the orchestrator {live.orchestrator!r}; this process knows "
-                f"only: {known}. It was renamed or not deployed. Deploy it, or keep the old name in aliases=[...]."
-            )
-        execution = Execution(live.run, program, runtime.registry.codec, max_steps=runtime.limits.steps_per_event)
-        live.execution = execution
-        if live.state.applied:
-            turns = live.turns if live.turns is not None else runtime.backend.load_turns(live.run)
-            replay(execution, turns[: live.state.turn])
-        live.turns = None
-        return execution
 
     def _commit(
         self,
@@ -339,23 +338,30 @@ class TurnTaker:
             code_version=runtime.registry.code_version,
             at_ms=now_ms,
         )
-        send = dispatches(run, state.add(turn), now_ms=now_ms)
+        dispatched = dispatches(run, state.add(turn), now_ms=now_ms)
+        following = self._following(live, turn) if state.closed else None
+        send = (*(() if state.closed else dispatched), *errands(run, turn, state), *_wakes(live, following))
         if state.received - len(new) < runtime.limits.history_warning <= state.received:
             _logger.warning(
                 "execution %s has %d events; at %d it is terminated. Split its work into several executions",
                 *(run.execution_id, state.received, runtime.limits.history_events),
             )
-        if state.waiting and kind == "applied" and not state.closed:
+        if state.closed and following is None:
+            send = (*send, *notice(turn, state))
+        elif state.waiting and kind == "applied" and not state.closed:
             send = (*send, Outgoing(Wake(run=run, turn=turn.number)))
-        change = _closing(turn)
-        if change is None and live.status == "stalled" and kind == "applied":
-            live.status, live.resumed = "running", False
-            change = RecordChange(status="running", turn=turn.number, code_version=turn.code_version)
+        change = record_change(run, turn)
+        status = _implied(live, kind)
+        if not state.closed and live.status != status:
+            live.status, live.resumed = status, False
+            change = replace(change or _to(status, live, turn), status=status)
         return TurnCommit(
             run=run,
             turn=turn,
-            send=() if state.closed else send,
-            cancel=_cancels(run, turn),
+            successor=following,
+            send=send,
+            cancel=cancels(run, turn, state),
+            replies=_replies(live, turn),
             change=change,
             acknowledge=receipts,
         )
@@ -374,16 +380,10 @@ class TurnTaker:
         live = plan.live
         if live is None:
             return
-        if live.state.closed or live.status == "stalled":
+        if live.state.closed or live.status in ("stalled", "suspended"):
             live.discard()
         else:
             self._live.put(live)
-
-
-def _came_too_often(delivery: Delivery, limit: int) -> bool:
-    """Whether it ended so many processes that its code is not run now. A repeated wake may cost one, not `limit`."""
-    again = isinstance(delivery.message, Wake) and delivery.message.tries > 0
-    return delivery.receives >= (2 if again else limit)
 
 
 def _discard(plan: _Plan) -> None:
@@ -391,90 +391,33 @@ def _discard(plan: _Plan) -> None:
         plan.live.discard()
 
 
-def _news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], bool]:
-    """The events that are new to the run, and whether a turn was stored for these deliveries before.
-
-    If one was, its taker may have died before it dispatched.
-    """
-    new: list[InboundEvent] = []
-    answered: set[int] = set()
-    again = False
-    for delivery in deliveries:
-        message = delivery.message
-        if not isinstance(message, EventMessage):
-            again = again or delivery.receives > 1 or _took_over(live, message)
-            continue
-        event = message.event
-        seq = getattr(event, "seq", 0)  # 0: the end, which comes once as well
-        if seq in answered or _recorded(live, event):
-            again = True
-            continue
-        if _unwanted(live, event):
-            continue
-        answered.add(seq)
-        new.append(event)
-    return new, again
+def _implied(live: Live, kind: str) -> Status:
+    """The status of the record that goes with an open run after a turn of a kind; `live.state` holds the turn."""
+    if live.state.suspended:
+        return "suspended"
+    return "running" if kind == "applied" else live.status
 
 
-def _recorded(live: Live, event: InboundEvent) -> bool:
-    """Whether a stored turn holds the event, or makes it impossible."""
-    return not live.state.accepts(event) and getattr(event, "seq", 0) not in live.state.cancelled
+def _to(status: Status, live: Live, turn: Turn) -> RecordChange:
+    return RecordChange(status=status, run=live.run.run, turn=turn.number, code_version=turn.code_version)
 
 
-def _unwanted(live: Live, event: InboundEvent) -> bool:
-    """Whether nobody waits for the event any more: its activity or timer was cancelled."""
-    if isinstance(event, TimerFired):
-        return live.execution is not None and not live.execution.waits_for(event.seq)
-    return getattr(event, "seq", 0) in live.state.cancelled
+def _correction(live: Live, last: Turn, receipts: tuple[str, ...]) -> TurnCommit:
+    """The end of a stall, or a suspension, said to the record by whoever finds it unsaid."""
+    live.status, live.resumed = _implied(live, last.kind), False
+    return TurnCommit(run=live.run, turn=last, change=_to(live.status, live, last), acknowledge=receipts)
 
 
-def _took_over(live: Live, message: Message) -> bool:
-    """Whether a wake took the place of one that somebody else was taking a turn for, who may have died of it."""
-    return isinstance(message, Wake) and message.tries > 0 and not live.state.waiting
+def _wakes(live: Live, following: Turn | None) -> tuple[Outgoing, ...]:
+    return () if following is None else (first_wake(live.run.next),)
 
 
-def _stamped(state: RunState, events: list[InboundEvent], now_ms: int) -> list[InboundEvent]:
-    """The events with their instants: never before the last one's, nor before a timer's due time."""
-    stamp = max(state.last_ms, now_ms)
-    stamped: list[InboundEvent] = []
-    for event in events:
-        if isinstance(event, TimerFired):
-            started = state.unresolved.get(event.seq)
-            if isinstance(started, TimerStarted):
-                stamp = max(stamp, started.due_ms)
-        stamped.append(replace(event, at_ms=stamp))
-    return stamped
-
-
-def _cancels(run: RunKey, turn: Turn) -> tuple[ActivityKey, ...]:
-    return tuple(ActivityKey(run, e.seq) for e in turn.outbound if isinstance(e, ActivityCancelRequested))
-
-
-def _resuming(live: Live, last: Turn, receipts: tuple[str, ...]) -> TurnCommit:
-    """The end of a stall, said to the record by whoever finds it unsaid."""
-    live.status, live.resumed = "running", False
-    change = RecordChange(status="running", turn=last.number, code_version=last.code_version)
-    return TurnCommit(run=live.run, turn=last, change=change, acknowledge=receipts)
-
-
-def _closing(turn: Turn) -> RecordChange | None:
-    """The change of the record that goes with a turn that ends its execution."""
-    change = RecordChange(status="completed", turn=turn.number, code_version=turn.code_version, closed_at_ms=turn.at_ms)
-    for event in (*turn.inbound, *turn.outbound[-1:]):
-        match event:
-            case ExecutionTerminated(reason=reason):
-                failure = Failure(type=TERMINATED, message=reason, non_retryable=True)
-                return replace(change, status="terminated", failure=failure)
-            case ExecutionCompleted(result=result):
-                return replace(change, result=result)
-            case ExecutionFailed(failure=failure):
-                return replace(change, status="failed", failure=failure)
-            case _:
-                continue
-    return None
-
-
-def _too_long(limit: int, *, at_ms: int) -> ExecutionTerminated:
-    return ExecutionTerminated(
-        reason=f"the history reached its limit of {limit} events; split the work into several executions", at_ms=at_ms
+def _replies(live: Live, turn: Turn) -> tuple[Reply, ...]:
+    """The replies to updates that `turn` records."""
+    return tuple(
+        Reply(run=live.run, request_id=event.request_id, result=event.result)
+        if isinstance(event, UpdateCompleted)
+        else Reply(run=live.run, request_id=event.request_id, failure=event.failure)
+        for event in turn.outbound
+        if isinstance(event, UpdateCompleted | UpdateFailed)
     )

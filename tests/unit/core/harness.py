@@ -13,6 +13,7 @@ from durably.core.commands import (
     FailExecution,
     ScheduleActivity,
     StartTimer,
+    describe_command,
     record_command,
 )
 from durably.core.context import Context
@@ -57,6 +58,20 @@ class JsonShape:
         return bool(json.loads(recorded) == json.loads(current))
 
 
+class JsonArguments:
+    """An `ArgumentsShape` that stores positional arguments as an array."""
+
+    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        assert not kwargs
+        return json.dumps(args)
+
+    def decode(self, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return tuple(json.loads(text)), {}
+
+    def same(self, recorded: str, current: str) -> bool:
+        return bool(json.loads(recorded) == json.loads(current))
+
+
 class JsonCodec:
     """A `PayloadCodec` that knows JSON and no types."""
 
@@ -67,7 +82,7 @@ class JsonCodec:
         return JsonShape()
 
     def arguments(self, fn: Callable[..., Any], *, skip: int = 0) -> ArgumentsShape:
-        raise NotImplementedError
+        return JsonArguments()
 
 
 def program_of(orchestrate: Orchestrate) -> Program:
@@ -75,6 +90,7 @@ def program_of(orchestrate: Orchestrate) -> Program:
     return Program(
         name=orchestrate.__name__,
         start=lambda ctx, text: orchestrate(ctx, *json.loads(text)),
+        arguments=JsonArguments(),
         result=JsonShape(),
     )
 
@@ -97,6 +113,8 @@ def line_of(command: Command) -> str:
             return f"return {result}"
         case FailExecution(failure):
             return f"raise {failure}"
+        case _:
+            return describe_command(command)
 
 
 class Run:

@@ -9,8 +9,9 @@ from durably import Activity, Client, Orchestrator, Registry
 from durably.adapters.memory import MemoryBackend
 from durably.adapters.tokens import HmacTokenSigner
 from durably.codec.payloads import PydanticCodec
+from durably.core.errors import ContendedError
 from durably.core.history import Turn
-from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, EventMessage, Message, Wake
+from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, Errand, EventMessage, Message, Wake
 from durably.ports.records import Record
 from durably.runtime.attempt import (
     Answer,
@@ -21,6 +22,7 @@ from durably.runtime.attempt import (
     settle_answer,
 )
 from durably.runtime.callbacks import callback_deadline
+from durably.runtime.errands import run_errand
 from durably.runtime.runtime import Limits, Runtime
 from durably.runtime.turn import TurnsTaken, TurnTaker
 from tests.contract.harness import ManualClock
@@ -158,6 +160,15 @@ class Process:
                     self.run(delivery)
                 elif isinstance(delivery.message, CallbackDeadline):
                     callback_deadline(self.runtime, delivery)
+                elif isinstance(delivery.message, Errand):
+                    self.run_errand(delivery)
+
+    def run_errand(self, delivery: Delivery) -> None:
+        """Carry an errand out, or put it off for a second."""
+        try:
+            run_errand(self.runtime, delivery)
+        except ContendedError:
+            self.backend.release(delivery.receipt, due_ms=self.clock.now_ms() + 1_000)
 
     # --- looking ------------------------------------------------------------------------------------------
 

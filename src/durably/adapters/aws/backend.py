@@ -36,7 +36,7 @@ from durably.ports.backend import (
 )
 from durably.ports.clock import Clock
 from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, Outgoing, Wake
-from durably.ports.records import ActivityItem, Record, Status
+from durably.ports.records import ActivityItem, Record, Reply, Status
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ class AwsBackend:
         return self._table.load_turns(run, after)
 
     def commit(self, commits: Sequence[TurnCommit], *, keep: bool = False) -> list[CommitOutcome]:
-        """Put each turn; then, for those stored: cancel items, send, change records, acknowledge.
+        """Put each turn; then, for those stored: next run, replies, cancelled items, messages, record, acknowledgement.
 
         Raises:
             StorageError: for one of them something failed. The others are complete, and acknowledged.
@@ -121,6 +121,12 @@ class AwsBackend:
 
         def put(index: int) -> bool:
             return self._table.put_turn(commits[index].run, commits[index].turn)
+
+        def follow(index: int) -> None:
+            following = commits[index].successor
+            if following is not None:  # another taker may have stored it: it is the same, made of the same turns
+                self._table.put_turn(commits[index].run.next, following)
+            self.reply(commits[index].replies)
 
         def cancel(index: int) -> None:
             for key in commits[index].cancel:
@@ -133,6 +139,7 @@ class AwsBackend:
 
         stored = self._each(put, everything, errors)
         winners = [index for index in everything if stored.get(index)]
+        self._each(follow, [index for index in winners if commits[index].successor or commits[index].replies], errors)
         self._each(cancel, [index for index in winners if commits[index].cancel], errors)
         self._send_for({index: commits[index].send for index in winners if index not in errors}, errors)
         self._each(change, [index for index in winners if commits[index].change and index not in errors], errors)
@@ -165,6 +172,14 @@ class AwsBackend:
             self._forget_deadline(item)
         self.acknowledge(settlement.acknowledge)
         return SettleOutcome(True)
+
+    def reply(self, replies: Sequence[Reply]) -> None:
+        """Write the replies to updates that no turn records."""
+        spread(self._table.put_reply, replies, parallel=self._settings.parallel)
+
+    def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
+        """The reply to an update of the life that `run` is of, or None."""
+        return self._table.read_reply(run, request_id)
 
     def send(self, messages: Sequence[Outgoing], *, keep: bool = False) -> tuple[Delivery, ...]:
         """Put messages on their queues. A standard queue does not notice copies; their receivers do."""

@@ -14,7 +14,7 @@ from durably.codec import wire
 from durably.core.errors import StorageError
 from durably.core.history import Turn
 from durably.core.keys import RunKey
-from durably.ports.records import ActivityItem, Record, RecordChange
+from durably.ports.records import ActivityItem, Record, RecordChange, Reply
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -110,18 +110,19 @@ def record_item(record: Record, put: Put) -> Item:
         **key_of(keys.record_key(record.execution_id)),
         "gen": {"S": record.gen},
         "orchestrator": {"S": record.orchestrator},
-        "run": {"N": str(record.run)},
         "request_id": {"S": record.request_id},
         "started_at": {"N": str(record.started_at_ms)},
         keys.STATUS_SORT: {"S": keys.status_sort(record.started_at_ms, record.execution_id)},
     }
     change = RecordChange(
         status=record.status,
+        run=record.run,
         turn=record.turn,
         code_version=record.code_version,
         closed_at_ms=record.closed_at_ms,
         result=record.result,
         failure=record.failure,
+        custom_status=record.custom_status,
     )
     return {**item, **change_values(record.execution_id, change, put, spare=item_size(item))}
 
@@ -131,10 +132,13 @@ def change_values(execution_id: str, change: RecordChange, put: Put, *, spare: i
     shard = keys.status_shard(execution_id)
     item: Item = {
         "status": {"S": change.status},
+        "run": {"N": str(change.run)},
         "turn": {"N": str(change.turn)},
         "code_version": {"S": change.code_version},
         keys.STATUS_PARTITION: {"S": keys.status_partition(change.status, shard)},
     }
+    if change.custom_status is not None:
+        item["custom_status"] = {"S": change.custom_status}
     if change.closed_at_ms is not None:
         item["closed_at"] = {"N": str(change.closed_at_ms)}
     if change.failure is not None:
@@ -147,6 +151,7 @@ def change_values(execution_id: str, change: RecordChange, put: Put, *, spare: i
 CHANGING = (
     "status",
     "turn",
+    "run",
     "code_version",
     keys.STATUS_PARTITION,
     "closed_at",
@@ -175,7 +180,16 @@ def record_of(item: Mapping[str, Any], fetch: Fetch) -> Record:
         result=None if result is None else result.decode(),
         failure=None if failure is None else wire.decode_failure(failure),
         turn=int(item["turn"]["N"]),
+        custom_status=item["custom_status"]["S"] if "custom_status" in item else None,
     )
+
+
+# --- replies -------------------------------------------------------------------------------------------
+
+
+def reply_item(reply: Reply, put: Put) -> Item:
+    """The reply to an update."""
+    return with_body(key_of(keys.reply_key(reply.run, reply.request_id)), "body", wire.encode_reply(reply), put)
 
 
 # --- activity items ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterator
+from typing import get_args
 
 from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import Message
@@ -18,12 +19,13 @@ STATUS_INDEX = "by-status"
 STATUS_PARTITION = "gsi_pk"
 STATUS_SORT = "gsi_sk"
 STATUS_SHARDS = 32
-STATUSES: tuple[Status, ...] = ("running", "stalled", "completed", "failed", "terminated")
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 RECORD = "#record"
 SWEEPER = ("#sweeper", "#progress")  # partition and sort key; no execution id begins with a `#`
 _MAX_GROUP = 128  # characters of a MessageGroupId
 _STAMP_DIGITS = 19
+_DEDUPLICATION_ID = re.compile(r"[!-~]{1,128}")  # alphanumeric characters and punctuation, says SQS
 _TURN = re.compile(r"r#\d{6,}#t#(\d{8,})")
 
 
@@ -62,6 +64,11 @@ def turn_number(sort_key: str) -> int:
 def item_key(key: ActivityKey) -> tuple[str, str]:
     """Partition and sort key of an activity's item."""
     return run_partition(key.run), f"{items_prefix(key.run)}{key.seq:08d}"
+
+
+def reply_key(run: RunKey, request_id: str) -> tuple[str, str]:
+    """Partition and sort key of the reply to an update."""
+    return run_partition(run), f"u#{request_id}"
 
 
 def items_prefix(run: RunKey) -> str:
@@ -116,7 +123,10 @@ def message_group(message: Message) -> str:
 
 def deduplication_id(message: Message, again: str = "") -> str:
     """FIFO deduplication id; `again` tells a message that is sent anew on purpose from its copy."""
-    return f"{message.id}.{again}" if again else message.id
+    name = f"{message.id}.{again}" if again else message.id
+    if _DEDUPLICATION_ID.fullmatch(name):
+        return name
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def schedule_name(message_id: str) -> str:

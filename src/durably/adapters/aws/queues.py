@@ -3,7 +3,7 @@
 | message | due | goes to |
 |---|---|---|
 | event, wake, local activity's task | now | FIFO queue, group = execution |
-| the same, callback deadline | within 900 s | delay queue |
+| the same, callback deadline, errand | within 900 s | delay queue |
 | any other activity's task | within 900 s | queue of its activity |
 | any | later | one-off schedule, then delay queue |
 
@@ -27,10 +27,10 @@ from durably.adapters.aws.parallel import spread
 from durably.adapters.aws.schedules import Schedules
 from durably.adapters.aws.settings import AwsSettings
 from durably.core.errors import NonRetryableError, PayloadError, StorageError
-from durably.core.events import ActivityCompleted, ActivityFailed
+from durably.core.events import ActivityCompleted, ActivityFailed, ChildFailed, SignalFailed
 from durably.core.failures import failure_of
 from durably.ports.clock import Clock
-from durably.ports.messages import ActivityTask, CallbackDeadline, EventMessage, Message, Outgoing
+from durably.ports.messages import ActivityTask, CallbackDeadline, Errand, EventMessage, Message, Outgoing
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
@@ -167,7 +167,7 @@ class Queues:
             return ""
         if queue is not None:
             return queue
-        if wait_ms > 0 or isinstance(message, CallbackDeadline):
+        if wait_ms > 0 or isinstance(message, CallbackDeadline | Errand):
             return self._settings.delay_queue
         return self._settings.events_queue
 
@@ -275,10 +275,10 @@ def _batches(letters: Sequence[_Letter]) -> Iterable[list[_Letter]]:
 
 
 def _failed(message: Message, error: Exception) -> Outgoing:
-    """The event that an activity cannot go on.
+    """The event that what was asked for cannot be done.
 
     Raises:
-        StorageError: the message is not about an activity.
+        StorageError: the message is about nothing that was asked for.
     """
     failure = failure_of(error)
     match message:
@@ -288,6 +288,10 @@ def _failed(message: Message, error: Exception) -> Outgoing:
             )
         case EventMessage(run=run, event=ActivityCompleted(seq=seq, attempt=attempt)):
             return Outgoing(EventMessage(run=run, event=ActivityFailed(seq=seq, failure=failure, attempt=attempt)))
+        case Errand(action="start"):
+            return Outgoing(EventMessage(run=message.run, event=ChildFailed(seq=message.key.seq, failure=failure)))
+        case Errand(action="signal"):
+            return Outgoing(EventMessage(run=message.run, event=SignalFailed(seq=message.key.seq, failure=failure)))
         case _:
             raise StorageError(str(error)) from error
 

@@ -23,6 +23,7 @@ from durably.adapters.aws.items import (
     key_of,
     record_item,
     record_of,
+    reply_item,
     turn_item,
 )
 from durably.adapters.aws.parallel import spread
@@ -32,7 +33,7 @@ from durably.codec import wire
 from durably.core.errors import StorageError
 from durably.core.history import Turn
 from durably.core.keys import ActivityKey, RunKey
-from durably.ports.records import CLOSED, ActivityItem, Record, RecordChange
+from durably.ports.records import CLOSED, OPEN, ActivityItem, Record, RecordChange, Reply
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import PutItemInputTypeDef, QueryInputTypeDef
@@ -118,21 +119,25 @@ class Table:
         """Apply a change iff it is the same life, still open, and the change is newer."""
         values = change_values(run.execution_id, change, partial(self._bodies.put, run.gen), spare=_RECORD_BYTES)
         names = {f"#{index}": name for index, name in enumerate(CHANGING)}
+        if change.custom_status is not None:  # without one the old one stays
+            names["#custom"] = "custom_status"
         sets = [f"{short} = :{short[1:]}" for short, name in names.items() if name in values]
         removes = [short for short, name in names.items() if name not in values]
         bound = {f":{short[1:]}": values[name] for short, name in names.items() if name in values}
+        newer = "(#2 < :2 OR (#2 = :2 AND #1 < :1))"
+        allowed = "" if change.reopen else f" AND #0 IN ({', '.join(f':{status}' for status in sorted(OPEN))})"
+        statuses = {} if change.reopen else {f":{status}": {"S": status} for status in OPEN}
         try:
             self._clients.dynamodb.update_item(
                 TableName=self._settings.table,
                 Key=key_of(keys.record_key(run.execution_id)),
                 UpdateExpression=f"SET {', '.join(sets)} REMOVE {', '.join(removes)}",
-                ConditionExpression="#gen = :gen AND #1 < :1 AND #0 IN (:running, :stalled)",
+                ConditionExpression=f"#gen = :gen AND {newer}{allowed}",
                 ExpressionAttributeNames={**names, "#gen": "gen"},
                 ExpressionAttributeValues={
                     **bound,
                     ":gen": {"S": run.gen},
-                    ":running": {"S": "running"},
-                    ":stalled": {"S": "stalled"},
+                    **statuses,
                 },
             )
         except aws_errors() as error:
@@ -165,6 +170,24 @@ class Table:
         if found is None or found.get("nonce", {}).get("S") == nonce:
             return True, None
         return False, self._item(gen, found) if found else None
+
+    # --- replies -------------------------------------------------------------------------------------------
+
+    def put_reply(self, reply: Reply) -> None:
+        """Write the reply to an update; a repetition writes the same."""
+        try:
+            self._clients.dynamodb.put_item(
+                TableName=self._settings.table, Item=reply_item(reply, partial(self._bodies.put, reply.run.gen))
+            )
+        except aws_errors() as error:
+            raise storage_error(f"write the reply to the update {reply.request_id}", error) from error
+
+    def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
+        """The reply to an update, or None."""
+        found = self._get(keys.reply_key(run, request_id), f"read the reply to the update {request_id}")
+        if found is None:
+            return None
+        return wire.decode_reply(body_of(found, "body", partial(self._bodies.get, run.gen)) or b"")
 
     # --- the status index --------------------------------------------------------------------------------
 

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from threading import Lock
 from typing import Self
 
 from durably.adapters.memory.queue import MessageQueue
-from durably.adapters.rules import cancelled, check_limit, decode_cursor, encode_cursor, replaces
+from durably.adapters.rules import applies, cancelled, changed, check_limit, decode_cursor, encode_cursor, replaces
 from durably.codec import wire
 from durably.core.errors import StorageError
 from durably.core.history import Turn
@@ -27,7 +26,7 @@ from durably.ports.backend import (
 )
 from durably.ports.clock import Clock
 from durably.ports.messages import Delivery, Message, Outgoing
-from durably.ports.records import ActivityItem, Record, RecordChange, Status
+from durably.ports.records import ActivityItem, Record, RecordChange, Reply, Status
 
 
 class MemoryBackend:
@@ -45,6 +44,7 @@ class MemoryBackend:
         self._records: dict[str, bytes] = {}
         self._turns: dict[RunKey, dict[int, tuple[str, bytes]]] = {}
         self._items: dict[ActivityKey, bytes] = {}
+        self._replies: dict[tuple[str, str, str], bytes] = {}
         self._queue = MessageQueue()
 
     def __enter__(self) -> Self:
@@ -109,6 +109,17 @@ class MemoryBackend:
             self._queue.acknowledge(settlement.acknowledge)
             self._put(settlement.send, keep=False)
             return SettleOutcome(True)
+
+    def reply(self, replies: Sequence[Reply]) -> None:
+        """Write the replies to updates that no turn records."""
+        with self._lock:
+            self._reply(replies)
+
+    def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
+        """The reply to an update of the life that `run` is of, or None."""
+        with self._lock:
+            body = self._replies.get((run.execution_id, run.gen, request_id))
+        return None if body is None else wire.decode_reply(body)
 
     def send(self, messages: Sequence[Outgoing], *, keep: bool = False) -> tuple[Delivery, ...]:
         """Put messages on their queues; one that is already queued under its id is not queued twice."""
@@ -190,6 +201,9 @@ class MemoryBackend:
     def _commit(self, commit: TurnCommit, keep: bool) -> CommitOutcome:
         if not self._insert_turn(commit.run, commit.turn):
             return CommitOutcome("conflict")
+        if commit.successor is not None:
+            self._insert_turn(commit.run.next, commit.successor)
+        self._reply(commit.replies)
         for key in commit.cancel:
             item = cancelled(self._item(key), key)
             if item is not None:
@@ -208,18 +222,13 @@ class MemoryBackend:
 
     def _change(self, run: RunKey, change: RecordChange) -> None:
         record = self._record(run.execution_id)
-        if record is None or record.gen != run.gen or record.closed or change.turn <= record.turn:
-            return
-        changed = replace(
-            record,
-            status=change.status,
-            turn=change.turn,
-            code_version=change.code_version,
-            closed_at_ms=change.closed_at_ms,
-            result=change.result,
-            failure=change.failure,
-        )
-        self._records[run.execution_id] = wire.encode_record(changed)
+        if record is not None and record.gen == run.gen and applies(change, record):
+            self._records[run.execution_id] = wire.encode_record(changed(record, change))
+
+    def _reply(self, replies: Sequence[Reply]) -> None:
+        for reply in replies:
+            key = (reply.run.execution_id, reply.run.gen, reply.request_id)
+            self._replies[key] = wire.encode_reply(reply)
 
     def _record(self, execution_id: str) -> Record | None:
         body = self._records.get(execution_id)

@@ -29,6 +29,7 @@ from durably.adapters.sqlite.rows import (
     parsed_receipts,
     record_of,
     record_row,
+    reply_row,
     turn_row,
 )
 from durably.adapters.system import SystemClock
@@ -47,7 +48,7 @@ from durably.ports.backend import (
 )
 from durably.ports.clock import Clock
 from durably.ports.messages import Delivery, Outgoing
-from durably.ports.records import ActivityItem, Record, Status
+from durably.ports.records import ActivityItem, Record, Reply, Status
 
 _BURY_EVERY_MS = 1000
 _SECRET_BYTES = 32
@@ -162,6 +163,8 @@ class SqliteBackend:
             (
                 commit,
                 turn_row(commit.run, commit.turn),
+                None if commit.successor is None else turn_row(commit.run.next, commit.successor),
+                [reply_row(reply) for reply in commit.replies],
                 None if commit.change is None else change_row(commit.run, commit.change),
                 parsed_receipts(commit.acknowledge),
                 encoded_messages(commit.send, now_ms),
@@ -171,10 +174,14 @@ class SqliteBackend:
 
         def write(connection: sqlite3.Connection) -> list[CommitOutcome]:
             outcomes: list[CommitOutcome] = []
-            for commit, turn, change, receipts, messages in plans:
+            for commit, turn, successor, replies, change, receipts, messages in plans:
                 if not _insert_turn(connection, turn):
                     outcomes.append(CommitOutcome("conflict"))
                     continue
+                if successor is not None:
+                    _insert_turn(connection, successor)
+                if replies:
+                    connection.executemany(schema.REPLACE_REPLY, replies)
                 if commit.cancel:
                     _cancel(connection, commit.cancel)
                 if change is not None:
@@ -220,6 +227,16 @@ class SqliteBackend:
 
         written, body = self._committer.run(write)
         return SettleOutcome(written, None if body is None else wire.decode_item(body))
+
+    def reply(self, replies: Sequence[Reply]) -> None:
+        """Write the replies to updates that no turn records."""
+        rows = [reply_row(reply) for reply in replies]
+        self._committer.run(lambda connection: connection.executemany(schema.REPLACE_REPLY, rows))
+
+    def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
+        """The reply to an update of the life that `run` is of, or None."""
+        rows = self._read(schema.SELECT_REPLY, (run.gen, run.execution_id, request_id))
+        return wire.decode_reply(rows[0][0]) if rows else None
 
     def send(self, messages: Sequence[Outgoing], *, keep: bool = False) -> tuple[Delivery, ...]:
         """Put messages on their queues; one that is already queued under its id is not queued twice."""

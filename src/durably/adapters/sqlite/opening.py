@@ -98,8 +98,10 @@ def _create_tables(connection: sqlite3.Connection, path: str) -> None:
     """Always takes the write lock, so that a file that cannot be written is refused at once."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if _check(connection, path) == 0:
-            for statement in schema.TABLES:
+        version = _check(connection, path)
+        if version < schema.VERSION:
+            steps = [schema.MIGRATIONS[old] for old in range(version, schema.VERSION)] if version else [schema.TABLES]
+            for statement in (statement for step in steps for statement in step):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {schema.VERSION}")

@@ -11,7 +11,7 @@ from durably.codec import wire
 from durably.core.history import Turn
 from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import Message, Outgoing
-from durably.ports.records import ActivityItem, Record, RecordChange
+from durably.ports.records import ActivityItem, Record, RecordChange, Reply
 
 Row: TypeAlias = tuple[Any, ...]
 # a message with the parameters it is inserted with: id, due_ms, body
@@ -34,6 +34,7 @@ def record_row(record: Record) -> Row:
         record.result,
         None if record.failure is None else wire.encode_failure(record.failure),
         record.turn,
+        record.custom_status,
     )
 
 
@@ -52,6 +53,7 @@ def record_of(row: Row) -> Record:
         result=row[9],
         failure=None if row[10] is None else wire.decode_failure(row[10]),
         turn=row[11],
+        custom_status=row[12],
     )
 
 
@@ -59,20 +61,29 @@ def change_row(run: RunKey, change: RecordChange) -> Row:
     """Parameters of CHANGE_RECORD."""
     return (
         change.status,
+        change.run,
         change.turn,
         change.code_version,
         change.closed_at_ms,
         change.result,
         None if change.failure is None else wire.encode_failure(change.failure),
+        change.custom_status,
         run.execution_id,
         run.gen,
+        change.run,
         change.turn,
+        change.reopen,
     )
 
 
 def turn_row(run: RunKey, turn: Turn) -> Row:
     """Parameters of INSERT_TURN; the first four are the key."""
     return run.gen, run.execution_id, run.run, turn.number, turn.nonce, wire.encode_turn(turn)
+
+
+def reply_row(reply: Reply) -> Row:
+    """Parameters of REPLACE_REPLY; the first three are the key."""
+    return reply.run.gen, reply.run.execution_id, reply.request_id, wire.encode_reply(reply)
 
 
 def item_key(key: ActivityKey) -> Row:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 APPLICATION_ID: Final = 0x44555241  # "DURA"
-VERSION: Final = 1
+VERSION: Final = 2
 
 TABLES: Final = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
@@ -30,7 +30,8 @@ TABLES: Final = (
         closed_at_ms INTEGER,
         result TEXT,
         failure BLOB,
-        turn INTEGER NOT NULL
+        turn INTEGER NOT NULL,
+        custom_status TEXT
     )""",
     "CREATE INDEX records_by_start ON records (started_at_ms, execution_id)",
     "CREATE INDEX records_by_status ON records (status, started_at_ms, execution_id)",
@@ -52,6 +53,13 @@ TABLES: Final = (
         body BLOB NOT NULL,
         PRIMARY KEY (gen, execution_id, run, seq)
     ) WITHOUT ROWID""",
+    """CREATE TABLE replies (
+        gen TEXT NOT NULL,
+        execution_id TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (gen, execution_id, request_id)
+    ) WITHOUT ROWID""",
     """CREATE TABLE messages (
         id INTEGER PRIMARY KEY,
         message_id TEXT NOT NULL UNIQUE,
@@ -63,6 +71,14 @@ TABLES: Final = (
     "CREATE INDEX messages_by_visibility ON messages (visible_at_ms)",
 )
 
+# What makes a file of an earlier version one of the next, by the earlier version.
+MIGRATIONS: Final = {
+    1: (
+        "ALTER TABLE records ADD COLUMN custom_status TEXT",
+        *(table for table in TABLES if table.startswith("CREATE TABLE replies")),
+    ),
+}
+
 INSERT_META: Final = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
 SELECT_META: Final = "SELECT value FROM meta WHERE name = ?"
 
@@ -70,13 +86,14 @@ SELECT_META: Final = "SELECT value FROM meta WHERE name = ?"
 
 RECORD_COLUMNS: Final = (
     "execution_id, gen, orchestrator, status, request_id, code_version, started_at_ms, run, "
-    "closed_at_ms, result, failure, turn"
+    "closed_at_ms, result, failure, turn, custom_status"
 )
-REPLACE_RECORD: Final = f"INSERT OR REPLACE INTO records ({RECORD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+REPLACE_RECORD: Final = f"INSERT OR REPLACE INTO records ({RECORD_COLUMNS}) VALUES ({', '.join('?' * 13)})"
 SELECT_RECORD: Final = f"SELECT {RECORD_COLUMNS} FROM records WHERE execution_id = ?"
 CHANGE_RECORD: Final = """
-    UPDATE records SET status = ?, turn = ?, code_version = ?, closed_at_ms = ?, result = ?, failure = ?
-    WHERE execution_id = ? AND gen = ? AND turn < ? AND status IN ('running', 'stalled')
+    UPDATE records SET status = ?, run = ?, turn = ?, code_version = ?, closed_at_ms = ?, result = ?, failure = ?,
+        custom_status = coalesce(?, custom_status)
+    WHERE execution_id = ? AND gen = ? AND (run, turn) < (?, ?) AND (? OR closed_at_ms IS NULL)
 """
 
 
@@ -109,6 +126,9 @@ REPLACE_ITEM: Final = (
 )
 SELECT_ITEM: Final = "SELECT version, body FROM items WHERE gen = ? AND execution_id = ? AND run = ? AND seq = ?"
 SELECT_ITEMS: Final = "SELECT body FROM items WHERE gen = ? AND execution_id = ? AND run = ? ORDER BY seq"
+
+REPLACE_REPLY: Final = "INSERT OR REPLACE INTO replies (gen, execution_id, request_id, body) VALUES (?, ?, ?, ?)"
+SELECT_REPLY: Final = "SELECT body FROM replies WHERE gen = ? AND execution_id = ? AND request_id = ?"
 
 # --- messages ------------------------------------------------------------------------------------------
 

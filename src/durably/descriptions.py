@@ -1,0 +1,135 @@
+"""Executions as an operator sees them: status, and what they wait for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from durably.core.context import instant
+from durably.core.events import ActivityScheduled, ChildScheduled, TimerStarted
+from durably.core.failures import Failure
+from durably.core.replay import RunState
+from durably.ports.backend import Backend
+from durably.ports.records import Status
+from durably.runtime.start import existing_record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingActivity:
+    """An activity that an execution waits for.
+
+    Attributes:
+        attempt: the attempt that is queued, running or awaiting its callback, 1-based.
+        last_failure: of the attempt before, None for the first.
+        state: "scheduled", "retrying", "claimed", "open" (a callback is awaited).
+    """
+
+    seq: int
+    name: str
+    call_site: str
+    attempt: int
+    state: str
+    last_failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingTimer:
+    """A timer that has not fired."""
+
+    seq: int
+    due_at: datetime
+    call_site: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingChild:
+    """A child execution that has not ended."""
+
+    seq: int
+    orchestrator: str
+    execution_id: str
+    call_site: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """An execution as an operator sees it.
+
+    Attributes:
+        custom_status: what the orchestrator said last with `ctx.set_status`, JSON text.
+        failure: why it failed, was terminated or is stalled.
+        history_length: inbound events stored.
+    """
+
+    execution_id: str
+    orchestrator: str
+    status: Status
+    gen: str
+    run: int
+    started_at: datetime
+    closed_at: datetime | None
+    code_version: str
+    failure: Failure | None
+    history_length: int
+    turns: int
+    activities: tuple[PendingActivity, ...]
+    timers: tuple[PendingTimer, ...]
+    children: tuple[PendingChild, ...]
+    custom_status: str | None
+
+
+def describe(backend: Backend, execution_id: str) -> Description:
+    """The current run of an execution.
+
+    Raises:
+        ExecutionNotFoundError: there is none.
+    """
+    record = existing_record(backend, execution_id)
+    state = RunState()
+    for turn in backend.load_turns(record.key):
+        state.add(turn)
+    items = {item.key.seq: item for item in backend.read_items(record.key)} if not record.closed else {}
+    activities: list[PendingActivity] = []
+    timers: list[PendingTimer] = []
+    children: list[PendingChild] = []
+    for event in () if record.closed else state.unresolved.values():
+        if isinstance(event, TimerStarted):
+            timers.append(PendingTimer(seq=event.seq, due_at=instant(event.due_ms), call_site=event.call_site))
+        elif isinstance(event, ChildScheduled):
+            children.append(
+                PendingChild(
+                    seq=event.seq,
+                    orchestrator=event.orchestrator,
+                    execution_id=event.execution_id,
+                    call_site=event.call_site,
+                )
+            )
+        elif isinstance(event, ActivityScheduled):
+            item = items.get(event.seq)
+            activities.append(
+                PendingActivity(
+                    seq=event.seq,
+                    name=event.name,
+                    call_site=event.call_site,
+                    attempt=1 if item is None else item.attempt,
+                    state="scheduled" if item is None else item.state,
+                    last_failure=None if item is None else item.last_failure,
+                )
+            )
+    return Description(
+        execution_id=record.execution_id,
+        orchestrator=record.orchestrator,
+        status=record.status,
+        gen=record.gen,
+        run=record.run,
+        started_at=instant(record.started_at_ms),
+        closed_at=None if record.closed_at_ms is None else instant(record.closed_at_ms),
+        code_version=record.code_version,
+        failure=record.failure,
+        history_length=state.received,
+        turns=state.turn,
+        activities=tuple(activities),
+        timers=tuple(timers),
+        children=tuple(children),
+        custom_status=record.custom_status,
+    )

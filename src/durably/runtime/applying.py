@@ -1,0 +1,97 @@
+"""Applying events to an execution: brought back to life where it is not live, within the budget of a turn."""
+
+from __future__ import annotations
+
+from durably.core.commands import record_command
+from durably.core.errors import ExecutionClosedError, MissingDefinitionError, TurnTimeoutError
+from durably.core.events import InboundEvent, OutboundEvent, SignalReceived, UpdateAccepted
+from durably.core.execution import Execution
+from durably.core.failures import Failure, failure_of
+from durably.core.replay import replay
+from durably.ports.records import Reply
+from durably.runtime.live import Live
+from durably.runtime.news import stamped
+from durably.runtime.runtime import Runtime
+
+
+def apply_events(
+    runtime: Runtime, live: Live, new: list[InboundEvent]
+) -> tuple[list[OutboundEvent], list[InboundEvent], tuple[Reply, ...]]:
+    """Apply waiting and new events, up to the slice.
+
+    Returns:
+        The outbound events they caused; the new events, without updates that were rejected; replies to those.
+
+    Raises:
+        Stall: the code cannot take the turn.
+    """
+    outbound, accepted, replies = _apply_once(runtime, live, new)
+    execution = live.execution
+    assert execution is not None
+    unread = accepted[max(0, execution.applied - len(live.state.waiting) - live.state.applied) :]
+    if execution.closed and any(isinstance(event, SignalReceived) for event in unread):
+        live.discard()  # a signal came with what ended the run: the orchestrator is shown the signal first
+        signals = [event for event in new if isinstance(event, SignalReceived)]
+        others = [event for event in new if not isinstance(event, SignalReceived)]
+        new = stamped(live.state, [*signals, *others], new[-1].at_ms)
+        outbound, accepted, replies = _apply_once(runtime, live, new)
+    return outbound, accepted, replies
+
+
+def _apply_once(
+    runtime: Runtime, live: Live, new: list[InboundEvent]
+) -> tuple[list[OutboundEvent], list[InboundEvent], tuple[Reply, ...]]:
+    state = live.state
+    accepted: list[InboundEvent] = []
+    replies: list[Reply] = []
+    outbound: list[OutboundEvent] = []
+    with runtime.budget() as budget:
+        execution = live.execution
+        if execution is None:
+            execution = live.execution = _revive(runtime, live)
+        room = runtime.limits.events_per_turn
+        for index, event in enumerate((*state.waiting, *new)):
+            is_new = index >= len(state.waiting)
+            if is_new and isinstance(event, UpdateAccepted):
+                refusal = _over() if execution.closed else execution.handlers.refusal(event)
+                if refusal is not None:
+                    replies.append(Reply(run=live.run, request_id=event.request_id, accepted=False, failure=refusal))
+                    continue
+            if is_new:
+                accepted.append(event)
+            if execution.closed or room == 0:
+                continue
+            room -= 1
+            commands = execution.apply(event)
+            cause = execution.applied
+            outbound.extend(record_command(command, cause=cause, now_ms=event.at_ms) for command in commands)
+    if budget.exceeded:
+        raise TurnTimeoutError
+    return outbound, accepted, tuple(replies)
+
+
+def _revive(runtime: Runtime, live: Live) -> Execution:
+    program = runtime.registry.program(live.orchestrator)
+    if program is None:
+        known = ", ".join(runtime.registry.orchestrator_names) or "none"
+        raise MissingDefinitionError(
+            f"Execution {live.run.execution_id} needs the orchestrator {live.orchestrator!r}; this process knows "
+            f"only: {known}. It was renamed or not deployed. Deploy it, or keep the old name in aliases=[...]."
+        )
+    pinned = None if live.state.started is None else live.state.started.pinned
+    if pinned is not None and pinned != runtime.registry.code_version:
+        raise MissingDefinitionError(
+            f"Execution {live.run.execution_id} is pinned to the code version {pinned}; this process has "
+            f"{runtime.registry.code_version}. Run a process with the old version until it has ended."
+        )
+    execution = Execution(live.run, program, runtime.registry.codec, max_steps=runtime.limits.steps_per_event)
+    live.execution = execution
+    if live.state.applied:
+        turns = live.turns if live.turns is not None else runtime.backend.load_turns(live.run)
+        replay(execution, turns[: live.state.turn])
+    live.turns = None
+    return execution
+
+
+def _over() -> Failure:
+    return failure_of(ExecutionClosedError("the execution has ended"))

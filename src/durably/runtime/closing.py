@@ -1,0 +1,212 @@
+"""How runs end: what the record says then, who is told, and how the next run begins. Pure functions of turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from durably.core.events import (
+    ENDINGS,
+    LIFE_EVENTS,
+    ActivityCancelRequested,
+    ActivityCompleted,
+    ActivityFailed,
+    ChildCancelRequested,
+    ChildCompleted,
+    ChildFailed,
+    ChildScheduled,
+    ExecutionCancelled,
+    ExecutionCompleted,
+    ExecutionContinuedAsNew,
+    ExecutionFailed,
+    ExecutionReset,
+    ExecutionTerminated,
+    InboundEvent,
+    OutboundEvent,
+    SignalDelivered,
+    SignalFailed,
+    StatusSet,
+    TimerFired,
+)
+from durably.core.failures import Failure
+from durably.core.history import Turn
+from durably.core.keys import ActivityKey, RunKey
+from durably.core.replay import RunState
+from durably.ports.messages import Errand, EventMessage, Outgoing, Wake
+from durably.ports.records import RecordChange
+
+TERMINATED = "durably.Terminated"
+CANCELLED = "durably.Cancelled"
+
+
+def record_change(run: RunKey, turn: Turn) -> RecordChange | None:
+    """The change of the record that goes with a turn: its end, the next run, or a new custom status."""
+    change = RecordChange(status="running", run=run.run, turn=turn.number, code_version=turn.code_version)
+    status = next((event.status for event in reversed(turn.outbound) if isinstance(event, StatusSet)), None)
+    closed = replace(change, closed_at_ms=turn.at_ms, custom_status=status)
+    for event in (*turn.inbound, *turn.outbound[-1:]):
+        match event:
+            case ExecutionTerminated(reason=reason):
+                return replace(closed, status="terminated", failure=terminated(reason))
+            case ExecutionCompleted(result=result):
+                return replace(closed, status="completed", result=result)
+            case ExecutionFailed(failure=failure):
+                return replace(closed, status="failed", failure=failure)
+            case ExecutionCancelled(reason=reason):
+                return replace(closed, status="cancelled", failure=_cancelled(reason))
+            case ExecutionContinuedAsNew() | ExecutionReset():
+                reopen = isinstance(event, ExecutionReset)
+                return replace(change, run=run.run + 1, turn=1, reopen=reopen, custom_status=status)
+            case _:
+                continue
+    return None if status is None else replace(change, custom_status=status)
+
+
+def cancels(run: RunKey, turn: Turn, state: RunState) -> tuple[ActivityKey, ...]:
+    """The activities and children that nobody waits for any more after `turn`. `state` holds it."""
+    asked = [e.seq for e in turn.outbound if isinstance(e, ActivityCancelRequested | ChildCancelRequested)]
+    left = [child.seq for child in _orphans(state)] if state.closed else []
+    return tuple(ActivityKey(run, seq) for seq in (*asked, *left))
+
+
+def errands(run: RunKey, turn: Turn, state: RunState) -> tuple[Outgoing, ...]:
+    """What is to be done to children because of `turn`. `state` holds it."""
+    sent = [
+        _errand(run, event.seq, event.execution_id, cancel=True)
+        for event in turn.outbound
+        if isinstance(event, ChildCancelRequested)
+    ]
+    if state.closed:
+        for child in _orphans(state):
+            cancel = child.options is not None and child.options.parent_close == "cancel"
+            sent.append(_errand(run, child.seq, child.execution_id, cancel=cancel))
+    return tuple(sent)
+
+
+def notice(turn: Turn, state: RunState) -> tuple[Outgoing, ...]:
+    """What the parent is told of the end that `turn` brings."""
+    parent = None if state.started is None else state.started.parent
+    if parent is None:
+        return ()
+    event: InboundEvent | None = None
+    for each in (*turn.inbound, *turn.outbound[-1:]):
+        match each:
+            case ExecutionTerminated(reason=reason):
+                event = ChildFailed(seq=parent.seq, failure=terminated(reason))
+            case ExecutionCompleted(result=result):
+                event = ChildCompleted(seq=parent.seq, result=result)
+            case ExecutionFailed(failure=failure):
+                event = ChildFailed(seq=parent.seq, failure=failure)
+            case ExecutionCancelled(reason=reason):
+                event = ChildFailed(seq=parent.seq, failure=_cancelled(reason))
+            case _:
+                continue
+    return () if event is None else (Outgoing(EventMessage(run=parent.run, event=event)),)
+
+
+def successor(run: RunKey, turn: Turn, state: RunState) -> Turn | None:
+    """The first turn of the run that a continuing run goes on in: a pure function of what is stored.
+
+    What the ended run was given and did not apply, though it is meant for the execution, goes along. `state` holds
+    `turn`.
+    """
+    ending = turn.outbound[-1] if turn.outbound else None
+    if not isinstance(ending, ExecutionContinuedAsNew):
+        return None
+    started = state.started
+    assert started is not None
+    first = replace(
+        started,
+        input=ending.input,
+        seed=_next_seed(started.seed),
+        origin=run.run + 1,
+        seen=ending.seen,
+        at_ms=turn.at_ms,
+    )
+    left = (event for event in state.waiting if isinstance(event, LIFE_EVENTS))
+    carried = tuple(replace(event, at_ms=turn.at_ms) for event in (*ending.carried, *left))
+    return Turn(
+        number=1,
+        kind="deferred",
+        inbound=(first, *carried),
+        outbound=(),
+        applied_through=0,
+        nonce=turn.nonce,
+        code_version=turn.code_version,
+        at_ms=turn.at_ms,
+    )
+
+
+def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_version: str) -> Turn:
+    """The first turn of the run that a reset begins: what `turns` hold through `reset.applied`, and what it keeps."""
+    inbound = [event for turn in turns for event in turn.inbound if not isinstance(event, ExecutionReset)]
+    dropped = frozenset(reset.dropped)
+    later = [event for ordinal, event in enumerate(inbound, start=1) if ordinal > reset.applied]
+    kept = [event for ordinal, event in enumerate(later, start=reset.applied + 1) if ordinal not in dropped]
+    outbound = [
+        event
+        for turn in turns
+        for event in turn.outbound
+        if event.cause <= reset.applied and not isinstance(event, ENDINGS)
+    ]
+    return Turn(
+        number=1,
+        kind="applied" if reset.applied else "deferred",
+        inbound=(*inbound[: reset.applied], *kept),
+        outbound=tuple(outbound),
+        applied_through=reset.applied,
+        nonce=nonce,
+        code_version=code_version,
+        at_ms=reset.at_ms,
+    )
+
+
+def first_wake(run: RunKey) -> Outgoing:
+    """Wakes a run whose first turn was stored by the end of the one before."""
+    return Outgoing(Wake(run=run, turn=1))
+
+
+def answers(event: InboundEvent) -> int | None:
+    """The number of the request that an event answers."""
+    match event:
+        case ActivityCompleted() | ActivityFailed() | TimerFired() | ChildCompleted() | ChildFailed():
+            return event.seq
+        case SignalDelivered() | SignalFailed():
+            return event.seq
+        case _:
+            return None
+
+
+def asked_by(outbound: Iterable[OutboundEvent]) -> dict[int, int]:
+    """Which inbound event made the run ask for each numbered request."""
+    return {
+        event.seq: event.cause
+        for event in outbound
+        if not isinstance(event, ActivityCancelRequested | ChildCancelRequested) and hasattr(event, "seq")
+    }
+
+
+def terminated(reason: str) -> Failure:
+    """The failure of a terminated execution."""
+    return Failure(type=TERMINATED, message=reason, non_retryable=True)
+
+
+def _cancelled(reason: str) -> Failure:
+    return Failure(type=CANCELLED, message=reason, non_retryable=True)
+
+
+def _orphans(state: RunState) -> list[ChildScheduled]:
+    """The children that do not outlive their parent's run."""
+    return [
+        child for child in state.children.values() if child.options is None or child.options.parent_close != "abandon"
+    ]
+
+
+def _errand(run: RunKey, seq: int, execution_id: str, *, cancel: bool) -> Outgoing:
+    return Outgoing(
+        Errand(key=ActivityKey(run, seq), execution_id=execution_id, action="cancel" if cancel else "terminate")
+    )
+
+
+def _next_seed(seed: int) -> int:
+    return (seed * 6364136223846793005 + 1442695040888963407) % 2**63  # Knuth's MMIX generator

@@ -1,0 +1,277 @@
+"""Retry, reset and fork: a new run, or a new execution, that begins with a prefix of a stored run.
+
+Nothing is ever truncated. The old run gets one more turn, which fences it and says how the next one begins; the next
+one's first turn holds the prefix, and what the prefix asked for and has no answer to is dispatched under the new run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from durably.api.names import check_execution_id
+from durably.core.errors import ClientError, ContendedError, ExecutionExistsError
+from durably.core.events import (
+    ENDINGS,
+    ActivityFailed,
+    ChildFailed,
+    ExecutionCancelRequested,
+    ExecutionReset,
+    ExecutionStarted,
+    ExecutionTerminated,
+    InboundEvent,
+    OutboundEvent,
+    SignalReceived,
+)
+from durably.core.failures import Failure
+from durably.core.history import Turn, read_history
+from durably.core.keys import RunKey
+from durably.core.replay import RunState
+from durably.ports.backend import Backend, Creation, TurnCommit
+from durably.ports.clock import Clock, Entropy
+from durably.ports.messages import Outgoing, Wake
+from durably.ports.records import Record
+from durably.runtime.closing import answers, asked_by, cancels, errands, first_wake, prefix, record_change
+from durably.runtime.start import existing_record
+
+_MAX_CONFLICTS = 20
+
+
+def retry_execution(
+    backend: Backend, clock: Clock, entropy: Entropy, execution_id: str, reason: str, *, code_version: str
+) -> RunKey:
+    """Open a closed execution again at its last good point; what succeeded is not run again.
+
+    Returns:
+        The new run.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        ClientError: it is open, or it completed.
+    """
+    for _ in range(_MAX_CONFLICTS):
+        record = existing_record(backend, execution_id)
+        turns = backend.load_turns(record.key)
+        if _unfinished(turns) is None and record.status not in ("failed", "cancelled", "terminated"):
+            raise ClientError(
+                f"Execution {execution_id!r} is {record.status}; only what failed, was cancelled or terminated can be "
+                "retried. Use reset to go back in any other."
+            )
+        reset = _last_good_point(turns, reason, clock.now_ms())
+        if _store(backend, entropy, record, turns, reset, code_version):
+            return record.key.next
+    raise ContendedError(f"the execution {execution_id} kept changing")
+
+
+def reset_execution(
+    backend: Backend,
+    clock: Clock,
+    entropy: Entropy,
+    execution_id: str,
+    *,
+    to_event: int,
+    reason: str,
+    code_version: str,
+) -> RunKey:
+    """Go back to an event of the current run, open or closed. Later signals are kept, later answers are not.
+
+    Args:
+        backend: stores it.
+        clock: stamps it.
+        entropy: draws the nonce.
+        execution_id: which execution.
+        to_event: number in its history of the last event to keep.
+        reason: for the history.
+        code_version: of this process.
+
+    Returns:
+        The new run.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        ClientError: there is no such event, or it is not applied yet.
+    """
+    for _ in range(_MAX_CONFLICTS):
+        record = existing_record(backend, execution_id)
+        turns = backend.load_turns(record.key)
+        applied = _applied_through(turns, to_event)
+        inbound = _inbound(turns)
+        dropped = tuple(
+            ordinal
+            for ordinal, event in enumerate(inbound, start=1)
+            if ordinal > applied and not isinstance(event, SignalReceived)
+        )
+        reset = ExecutionReset(applied=applied, dropped=dropped, reason=reason, at_ms=clock.now_ms())
+        if _store(backend, entropy, record, turns, reset, code_version):
+            return record.key.next
+    raise ContendedError(f"the execution {execution_id} kept changing")
+
+
+def fork_execution(
+    backend: Backend,
+    clock: Clock,
+    entropy: Entropy,
+    execution_id: str,
+    new_id: str,
+    *,
+    to_event: int,
+    input_: str | None,
+    code_version: str,
+) -> Record:
+    """Start another execution with a prefix of this one's current run.
+
+    Args:
+        backend: stores it.
+        clock: stamps it.
+        entropy: draws generation and nonce.
+        execution_id: which execution.
+        new_id: of the new one.
+        to_event: number in the history of the last event to keep.
+        input_: instead of the recorded input, JSON text; only with nothing but the start kept.
+        code_version: of this process.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        ExecutionExistsError: the new id is taken.
+        ClientError: there is no such event, or the input of a prefix that used it was changed.
+    """
+    source = existing_record(backend, execution_id)
+    turns = backend.load_turns(source.key)
+    applied = _applied_through(turns, to_event)
+    if input_ is not None:
+        if applied > 1:
+            raise ClientError("The input can only be changed where nothing but the start is kept: use event 1.")
+        applied = 0
+    now_ms = clock.now_ms()
+    later = tuple(range(max(applied, 1) + 1, len(_inbound(turns)) + 1))
+    reset = ExecutionReset(applied=applied, dropped=later, reason="", at_ms=now_ms)
+    first = prefix(turns, reset, nonce=entropy.nonce(), code_version=code_version)
+    started = first.inbound[0]
+    assert isinstance(started, ExecutionStarted)
+    started = replace(started, parent=None, input=started.input if input_ is None else input_)
+    gen = entropy.ulid(now_ms)
+    record = Record(
+        execution_id=check_execution_id(new_id),
+        gen=gen,
+        orchestrator=source.orchestrator,
+        status="running",
+        request_id=gen,
+        code_version=code_version,
+        started_at_ms=now_ms,
+    )
+    creation = Creation(
+        record=record,
+        turn=replace(first, inbound=(started, *first.inbound[1:])),
+        wake=Outgoing(Wake(run=record.key, turn=1)),
+        replace_closed=False,
+    )
+    if not backend.create(creation).created:
+        raise ExecutionExistsError(f"The id {new_id!r} is taken. Choose another one.")
+    return record
+
+
+def _store(
+    backend: Backend,
+    entropy: Entropy,
+    record: Record,
+    turns: Sequence[Turn],
+    reset: ExecutionReset,
+    code_version: str,
+) -> bool:
+    """Fence the run and open the next one; False if it took another turn meanwhile.
+
+    A reset that somebody stored and did not finish is finished instead.
+    """
+    run, state = record.key, RunState()
+    unfinished = _unfinished(turns)
+    for turn in turns:
+        state.add(turn)
+    if unfinished is None:
+        last = Turn(
+            number=len(turns) + 1,
+            kind="deferred",
+            inbound=(reset,),
+            outbound=(),
+            applied_through=state.applied,
+            nonce=entropy.nonce(),
+            code_version=code_version,
+            at_ms=reset.at_ms,
+        )
+        state.add(last)
+    else:
+        last, reset, turns = turns[-1], unfinished, turns[:-1]
+    commit = TurnCommit(
+        run=run,
+        turn=last,
+        successor=prefix(turns, reset, nonce=last.nonce, code_version=last.code_version),
+        send=(*errands(run, last, state), first_wake(run.next)),
+        cancel=cancels(run, last, state),
+        change=record_change(run, last),
+    )
+    return backend.commit([commit])[0].status == "stored"
+
+
+def _unfinished(turns: Sequence[Turn]) -> ExecutionReset | None:
+    """The reset that ends a run which is still the current one: whoever stored it died before the rest."""
+    return next((event for event in turns[-1].inbound if isinstance(event, ExecutionReset)), None)
+
+
+def _inbound(turns: Sequence[Turn]) -> list[InboundEvent]:
+    return [event for turn in turns for event in turn.inbound if not isinstance(event, ExecutionReset)]
+
+
+def _outbound(turns: Sequence[Turn]) -> list[OutboundEvent]:
+    return [event for turn in turns for event in turn.outbound]
+
+
+def _applied_through(turns: Sequence[Turn], to_event: int) -> int:
+    """How many inbound events a prefix that ends with event `to_event` has."""
+    entries = list(read_history(turns))
+    if not 1 <= to_event <= len(entries) or not entries[to_event - 1].applied:
+        raise ClientError(
+            f"The history has no applied event {to_event}; it has {len(entries)} events. See `durably history`."
+        )
+    return sum(not hasattr(entry.event, "cause") for entry in entries[:to_event])
+
+
+def _last_good_point(turns: Sequence[Turn], reason: str, now_ms: int) -> ExecutionReset:
+    """Everything before the failure that ended the run, and what arrived since and still fits."""
+    inbound, outbound = _inbound(turns), _outbound(turns)
+    culprits = _culprits(inbound, outbound)
+    ending = next((event for event in reversed(outbound) if isinstance(event, ENDINGS)), None)
+    end = turns[-1].applied_through + 1 if ending is None else ending.cause
+    point = min(culprits, default=end)
+    asked = asked_by(outbound)
+    dropped = list(culprits)
+    for ordinal, event in enumerate(inbound, start=1):
+        if ordinal < point or ordinal in culprits:
+            continue
+        answered = answers(event)
+        if answered is None:
+            if isinstance(event, ExecutionTerminated | ExecutionCancelRequested):
+                dropped.append(ordinal)
+        elif asked.get(answered, end) >= point or (ordinal == end and isinstance(event, ActivityFailed | ChildFailed)):
+            dropped.append(ordinal)
+    return ExecutionReset(applied=point - 1, dropped=tuple(sorted(dropped)), reason=reason, at_ms=now_ms)
+
+
+def _culprits(inbound: Sequence[InboundEvent], outbound: Sequence[OutboundEvent]) -> list[int]:
+    """Ordinals of the failures that the run's own failure was made of."""
+    blamed: list[Failure] = []
+    for event in outbound[-1:]:
+        failure = getattr(event, "failure", None)
+        if isinstance(failure, Failure):
+            blamed = list(_tree(failure))
+    return [
+        ordinal
+        for ordinal, event in enumerate(inbound, start=1)
+        if isinstance(event, ActivityFailed | ChildFailed) and event.failure in blamed
+    ]
+
+
+def _tree(failure: Failure) -> list[Failure]:
+    found = [failure]
+    for part in (failure.cause, *failure.members):
+        if part is not None:
+            found.extend(_tree(part))
+    return found
