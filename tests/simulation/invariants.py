@@ -24,7 +24,7 @@ from durably.core.execution import Execution
 from durably.core.history import Turn
 from durably.core.replay import replay
 from durably.ports.records import Record
-from durably.runtime.turn import TERMINATED
+from durably.runtime.closing import TERMINATED
 from tests.simulation.activities import answer
 from tests.simulation.interpret import describe_failure
 from tests.simulation.outside import Token

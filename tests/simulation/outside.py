@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from durably.api.attempt import AttemptInfo, Callback
 from durably.api.orchestrator import IdReuse, StartOptions
 from durably.core.errors import ExecutionClosedError, ExecutionExistsError, ExecutionNotFoundError, StorageError
+from durably.core.events import ExecutionTerminated
 from durably.core.failures import Failure
 from durably.ports.tokens import TokenClaims
 from durably.runtime.callbacks import CallbackAnswer, complete_callback, fail_callback
-from durably.runtime.start import start_execution, terminate_execution
+from durably.runtime.start import send_event, start_execution
 from tests.simulation.activities import answer
 from tests.simulation.faults import Crash
 
@@ -105,7 +106,7 @@ class Outsiders:
         runtime = self.world.rng.choice(self.runtimes)
         told = self.terminated.setdefault(execution_id, [])
         try:
-            record, _ = terminate_execution(runtime.backend, execution_id, "the operator said so")
+            record = send_event(runtime.backend, execution_id, ExecutionTerminated(reason="the operator said so"))
         except (ExecutionNotFoundError, ExecutionClosedError):
             return
         except (Crash, StorageError):

@@ -22,7 +22,7 @@ from durably.ports.backend import (
 )
 from durably.ports.clock import Clock
 from durably.ports.messages import Delivery, Outgoing, Wake
-from durably.ports.records import ActivityItem, Record, Status
+from durably.ports.records import ActivityItem, Record, Reply, Status
 
 LEASE_MS = 60_000
 
@@ -146,15 +146,21 @@ class StepwiseBackend:
         outcome = store.commit([TurnCommit(run=run, turn=turn)])[0]
         if outcome.status == "conflict":
             return outcome
+        if commit.successor is not None:
+            self._step("commit, before the next run")
+            store.commit([TurnCommit(run=run.next, turn=commit.successor)])
+        for reply in commit.replies:
+            self._step("commit, before a reply")
+            store.reply([reply])
         for key in commit.cancel:
             self._step("commit, before a cancellation")
             store.commit([TurnCommit(run=run, turn=turn, cancel=(key,))])
-        if commit.change is not None:
-            self._step("commit, before the record")
-            store.commit([TurnCommit(run=run, turn=turn, change=commit.change)])
         for outgoing in commit.send:
             self._step("commit, before a message")
             store.send([outgoing])
+        if commit.change is not None:
+            self._step("commit, before the record")
+            store.commit([TurnCommit(run=run, turn=turn, change=commit.change)])
         if commit.acknowledge:
             self._step("commit, before the acknowledgement")
             store.acknowledge(commit.acknowledge)
@@ -183,6 +189,15 @@ class StepwiseBackend:
             self._step("settle, before the acknowledgement")
             store.acknowledge(settlement.acknowledge)
         return outcome
+
+    def reply(self, replies: Sequence[Reply]) -> None:
+        for index, reply in enumerate(replies):
+            if index:
+                self._step("reply, before the next one")
+            self._store.reply([reply])
+
+    def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
+        return self._store.read_reply(run, request_id)
 
     def send(self, messages: Sequence[Outgoing], *, keep: bool = False) -> tuple[Delivery, ...]:
         for index, outgoing in enumerate(messages):

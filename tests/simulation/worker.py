@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from durably.api.attempt import current_attempt
 from durably.core.errors import ContendedError, StorageError
-from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery
+from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, Errand
 from durably.runtime.attempt import (
     Answer,
     Attempt,
@@ -19,6 +19,7 @@ from durably.runtime.attempt import (
     settle_answer,
 )
 from durably.runtime.callbacks import callback_deadline
+from durably.runtime.errands import run_errand
 from durably.runtime.runtime import Runtime
 from durably.runtime.turn import TurnTaker
 from tests.simulation.faults import Crash
@@ -92,6 +93,8 @@ class Worker:
                     self._guarded(delivery, partial(self._open, delivery))
                 elif isinstance(message, CallbackDeadline):
                     self._guarded(delivery, partial(callback_deadline, self.runtime, delivery))
+                elif isinstance(message, Errand):
+                    self._guarded(delivery, partial(run_errand, self.runtime, delivery))
                 else:
                     groups.setdefault(message.run.execution_id, []).append(delivery)
             if groups:
