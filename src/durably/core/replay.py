@@ -129,8 +129,10 @@ class RunState:
         return due
 
     def outstanding(self) -> list[Request]:
-        """Everything dispatched and unresolved: what redelivery dispatches again."""
-        return [event for seq, event in self.unresolved.items() if seq not in self._backlog]
+        """Everything dispatched and not known to have arrived: what redelivery dispatches again."""
+        return [
+            event for seq, event in self.unresolved.items() if seq not in self._backlog and seq not in self._begun
+        ]
 
     def accepts(self, event: InboundEvent) -> bool:
         """Whether `event` is news: False for duplicates and for answers that nobody waits for."""
@@ -204,6 +206,7 @@ class RunState:
                 self.unresolved.pop(event.seq, None)
         for seq in self.cancelled:
             self._backlog.pop(seq, None)
+        self._begun.clear()  # those were children of the other run
         due[:] = [request for request in due if request.seq in self.unresolved]
 
 
