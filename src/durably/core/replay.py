@@ -38,6 +38,7 @@ from durably.core.events import (
     SignalReceived,
     SignalRejected,
     SignalSent,
+    StatusSet,
     TimerFired,
     TimerStarted,
     UpdateAccepted,
@@ -64,6 +65,7 @@ class RunState:
         cancel_requested: whether somebody asked for the orchestrator's cancellation.
         suspended: whether events are kept and not applied.
         closed: whether the run has ended.
+        custom_status: what the orchestrator said last with `ctx.set_status`, JSON text; None for nothing.
         began_with_prefix: whether its first turn is the applied part of another run, after a reset.
     """
 
@@ -82,6 +84,7 @@ class RunState:
         self.cancel_requested = False
         self.suspended = False
         self.closed = False
+        self.custom_status: str | None = None
         self.began_with_prefix = False
         self._begun: set[int] = set()
         self._dispatched = 0
@@ -116,6 +119,8 @@ class RunState:
                 self.cancelled.add(outbound.seq)
                 self.children.pop(outbound.seq, None)
                 self._resolve(outbound.seq)
+            elif isinstance(outbound, StatusSet):
+                self.custom_status = outbound.status
             elif isinstance(outbound, ENDINGS):
                 self.closed = True
         if turn.number == 1:  # it may be the prefix of another run, which holds answers to what it asks for

@@ -14,6 +14,7 @@ from durably.core.events import (
     TimerStarted,
     identity,
 )
+from durably.core.history import Turn
 from durably.core.replay import RunState
 from durably.ports.messages import Delivery, EventMessage, Message, Wake
 from durably.runtime.live import Live
@@ -42,6 +43,17 @@ def news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent]
         answered.add(name)
         new.append(event)
     return new, again
+
+
+def stored_for(turns: Sequence[Turn], deliveries: Sequence[Delivery]) -> Sequence[Turn]:
+    """The turns that were stored for deliveries which come again, and all after the first of them."""
+    messages = [delivery.message for delivery in deliveries]
+    events = {identity(message.event) for message in messages if isinstance(message, EventMessage)}
+    after = min((message.turn for message in messages if isinstance(message, Wake)), default=len(turns))
+    for index, turn in enumerate(turns):
+        if turn.number > after or any(identity(event) in events for event in turn.inbound):
+            return turns[index:]
+    return ()
 
 
 def is_for(live: Live, message: Message) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from itertools import chain
+from typing import Literal, TypeVar
 
 from durably.core.errors import (
     DeadlyTurnError,
@@ -21,11 +22,13 @@ from durably.core.events import (
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    StatusSet,
     UpdateCompleted,
     UpdateFailed,
 )
 from durably.core.failures import failure_of
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey
 from durably.core.replay import RunState
 from durably.ports.backend import TurnCommit
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
@@ -34,9 +37,10 @@ from durably.runtime.applying import apply_events, without_updates
 from durably.runtime.closing import cancels, errands, first_wake, notice, prefix, record_change, successor
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
-from durably.runtime.news import came_too_often, is_for, news, recorded, stamped, suspends, too_long
+from durably.runtime.news import came_too_often, is_for, news, recorded, stamped, stored_for, suspends, too_long
 from durably.runtime.runtime import Runtime
 
+T = TypeVar("T")
 _logger = logging.getLogger("durably.turn")
 _MAX_CONFLICTS = 50
 _WAKE_MS = 1_000
@@ -155,7 +159,7 @@ class TurnTaker:
                 live.discard()
                 live = None
             if live is None:
-                live = self._load(execution_id)
+                live = self._load(execution_id, again=any(delivery.receives > 1 for delivery in deliveries))
             if live is None:
                 return _Plan(acknowledge=[delivery.receipt for delivery in deliveries])
             return self._plan(live, deliveries)
@@ -177,9 +181,9 @@ class TurnTaker:
             unknown = unknown or (isinstance(message, EventMessage) and recorded(live, message.event))
         return unknown and bool(self._runtime.backend.load_turns(live.run, after=live.state.turn))
 
-    def _load(self, execution_id: str) -> Live | None:
+    def _load(self, execution_id: str, *, again: bool) -> Live | None:
         record = self._runtime.backend.read_record(execution_id)
-        if record is None or record.closed:
+        if record is None or (record.closed and not again):
             return None
         state = RunState()
         live = Live(record.key, record.orchestrator, record.status, state, self._runtime.budget)
@@ -201,11 +205,15 @@ class TurnTaker:
         new, again = news(live, deliveries)
         wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=0 if again else None)
         before = state.outstanding() if again else []
+        turns = stored_for(self._turns(live), deliveries) if again else ()
+        redone = [(errands(live.run, turn, state), cancels(live.run, turn, state)) for turn in turns]
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
         plan.resend = (
             *plan.resend,
             *dispatches(live.run, [e for e in before if e.seq in state.unresolved], now_ms=now_ms, again=True),
         )
+        if turns:
+            _redo(plan, turns, redone, _replies_of(live, turns))
         return plan
 
     def _plan_news(
@@ -268,24 +276,28 @@ class TurnTaker:
         last = live.turns[-1]
         following = self._following(live, last)
         unfinished = following is not None
+        turns = [*stored_for(live.turns[:-1], deliveries), last]
         commit = TurnCommit(
             run=run,
             turn=last,
             successor=following,
-            send=(*errands(run, last, state), *(() if unfinished else notice(last, state)), *_wakes(live, following)),
-            cancel=cancels(run, last, state),
-            replies=_replies(live, last),
-            change=record_change(run, last),
+            send=(*_flat(errands(run, turn, state) for turn in turns), *(() if unfinished else notice(last, state)), *_wakes(live, following)),
+            cancel=_flat(cancels(run, turn, state) for turn in turns),
+            replies=_replies_of(live, turns),
+            change=_also_saying(state.custom_status, record_change(run, last)),
             acknowledge=() if unfinished else tuple(delivery.receipt for delivery in deliveries),
         )
         return _Plan(live, commit, unfinished=unfinished)
+
+    def _turns(self, live: Live) -> list[Turn]:
+        return live.turns if live.turns is not None else self._runtime.backend.load_turns(live.run)
 
     def _following(self, live: Live, last: Turn) -> Turn | None:
         """The first turn of the next run, where `last` ends this one with one to follow."""
         reset = next((event for event in last.inbound if isinstance(event, ExecutionReset)), None)
         if reset is None:
             return successor(live.run, last, live.state)
-        turns = live.turns if live.turns is not None else self._runtime.backend.load_turns(live.run)
+        turns = self._turns(live)
         return prefix(turns[: last.number - 1], reset, nonce=last.nonce, code_version=last.code_version)
 
     def _plan_stall(
@@ -357,7 +369,7 @@ class TurnTaker:
             send = (*send, *notice(turn, state))
         elif state.waiting and kind == "applied" and not state.closed:
             send = (*send, Outgoing(Wake(run=run, turn=turn.number)))
-        change = record_change(run, turn)
+        change = _also_saying(state.custom_status, record_change(run, turn))
         status = _implied(live, kind)
         if not state.closed and live.status != status:
             live.status, live.resumed = status, False
@@ -368,7 +380,7 @@ class TurnTaker:
             successor=following,
             send=send,
             cancel=cancels(run, turn, state),
-            replies=_replies(live, turn),
+            replies=_replies_of(live, [turn]),
             change=change,
             acknowledge=receipts,
         )
@@ -419,12 +431,51 @@ def _wakes(live: Live, following: Turn | None) -> tuple[Outgoing, ...]:
     return () if following is None else (first_wake(live.run.next),)
 
 
-def _replies(live: Live, turn: Turn) -> tuple[Reply, ...]:
-    """The replies to updates that `turn` records."""
+def _redo(
+    plan: _Plan,
+    turns: Sequence[Turn],
+    redone: Sequence[tuple[tuple[Outgoing, ...], tuple[ActivityKey, ...]]],
+    replies: tuple[Reply, ...],
+) -> None:
+    """Add to a plan what the taker of `turns` may have died before doing."""
+    live = plan.live
+    assert live is not None
+    send, cancel = _flat(part for part, _ in redone), _flat(part for _, part in redone)
+    says = any(isinstance(event, StatusSet) for turn in turns for event in turn.outbound)
+    if plan.commit is None:
+        if not (send or cancel or replies or says):
+            return
+        plan.commit = TurnCommit(run=live.run, turn=turns[-1], acknowledge=tuple(plan.acknowledge))
+        plan.acknowledge = []
+    commit = plan.commit
+    change = commit.change
+    if says and change is None:
+        change = _also_saying(live.state.custom_status, _to(live.status, live, commit.turn))
+    plan.commit = replace(
+        commit,
+        send=(*send, *commit.send),
+        cancel=(*cancel, *commit.cancel),
+        replies=(*replies, *commit.replies),
+        change=change,
+    )
+
+
+def _also_saying(status: str | None, change: RecordChange | None) -> RecordChange | None:
+    """The change, with the custom status of turns before, should who stored them have died before saying it."""
+    return change if change is None or change.custom_status is not None else replace(change, custom_status=status)
+
+
+def _flat(parts: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
+    return tuple(chain.from_iterable(parts))
+
+
+def _replies_of(live: Live, turns: Iterable[Turn]) -> tuple[Reply, ...]:
+    """The replies to updates that `turns` record."""
     return tuple(
         Reply(run=live.run, request_id=event.request_id, result=event.result)
         if isinstance(event, UpdateCompleted)
         else Reply(run=live.run, request_id=event.request_id, failure=event.failure)
+        for turn in turns
         for event in turn.outbound
         if isinstance(event, UpdateCompleted | UpdateFailed)
     )
