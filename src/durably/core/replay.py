@@ -61,6 +61,7 @@ class RunState:
         unresolved: what was asked for and has no answer, by seq, in the order asked for.
         cancelled: activities and children that nobody waits for any more; their answers are no news, never stored.
         children: those that were asked for, are not known to have ended, and were left in peace.
+        begun: children that are known to have been started, by this run.
         requests: ids of the signals and other requests that arrived.
         cancel_requested: whether somebody asked for the orchestrator's cancellation.
         suspended: whether events are kept and not applied.
@@ -86,7 +87,7 @@ class RunState:
         self.closed = False
         self.custom_status: str | None = None
         self.began_with_prefix = False
-        self._begun: set[int] = set()
+        self.begun: set[int] = set()
         self._dispatched = 0
         self._settled = 0
         self._backlog: dict[int, ActivityScheduled] = {}
@@ -136,7 +137,7 @@ class RunState:
     def outstanding(self) -> list[Request]:
         """Everything dispatched and not known to have arrived: what redelivery dispatches again."""
         return [
-            event for seq, event in self.unresolved.items() if seq not in self._backlog and seq not in self._begun
+            event for seq, event in self.unresolved.items() if seq not in self._backlog and seq not in self.begun
         ]
 
     def accepts(self, event: InboundEvent) -> bool:
@@ -149,7 +150,7 @@ class RunState:
             case SignalReceived() | UpdateAccepted():
                 return not self.closed and event.request_id not in self.requests
             case ChildStarted():
-                return isinstance(self.unresolved.get(event.seq), ChildScheduled) and event.seq not in self._begun
+                return isinstance(self.unresolved.get(event.seq), ChildScheduled) and event.seq not in self.begun
             case ChildCompleted() | ChildFailed():
                 return isinstance(self.unresolved.get(event.seq), ChildScheduled)
             case SignalDelivered() | SignalFailed():
@@ -179,7 +180,7 @@ class RunState:
             case SignalReceived() | UpdateAccepted():
                 self.requests.add(event.request_id)
             case ChildStarted():
-                self._begun.add(event.seq)
+                self.begun.add(event.seq)
             case ChildCompleted() | ChildFailed():
                 self.unresolved.pop(event.seq, None)
                 self.children.pop(event.seq, None)
@@ -211,7 +212,7 @@ class RunState:
                 self.unresolved.pop(event.seq, None)
         for seq in self.cancelled:
             self._backlog.pop(seq, None)
-        self._begun.clear()  # those were children of the other run
+        self.begun.clear()  # those were children of the other run
         due[:] = [request for request in due if request.seq in self.unresolved]
 
 

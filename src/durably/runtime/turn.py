@@ -123,6 +123,10 @@ class TurnTaker:
     def _store(self, plans: Mapping[str, _Plan], kept: list[Delivery], *, keep: bool) -> list[str]:
         """Carry the plans out; the ids of those that lost the race for their turn."""
         backend = self._runtime.backend
+        late = [id_ for id_, plan in plans.items() if plan.replies and self._overtaken(plan)]
+        for execution_id in late:
+            _discard(plans[execution_id])
+        plans = {id_: plan for id_, plan in plans.items() if id_ not in late}
         resend = [outgoing for plan in plans.values() for outgoing in plan.resend]
         if resend:
             backend.send(resend)  # what they carry out is stored; after the commit, a refusal would lose `kept`
@@ -132,8 +136,8 @@ class TurnTaker:
         self._finish_without_commit([plan for plan in plans.values() if plan.commit is None])
         commits = [(id_, plan, plan.commit) for id_, plan in plans.items() if plan.commit is not None]
         if not commits:
-            return []
-        lost: list[str] = []
+            return late
+        lost = late
         outcomes = backend.commit([commit for _, _, commit in commits], keep=keep)
         for (execution_id, plan, commit), outcome in zip(commits, outcomes, strict=True):
             if outcome.status == "conflict" or plan.unfinished:
@@ -145,6 +149,12 @@ class TurnTaker:
             kept.extend(outcome.kept)
             self._keep_live(plan)
         return lost
+
+    def _overtaken(self, plan: _Plan) -> bool:
+        """Whether a turn was stored since a plan was made that stores none itself."""
+        live = plan.live
+        assert live is not None
+        return bool(self._runtime.backend.load_turns(live.run, after=live.state.turn))
 
     def clear(self) -> None:
         """Discard every live execution."""
@@ -214,6 +224,9 @@ class TurnTaker:
         )
         if turns:
             _redo(plan, turns, redone, _replies_of(live, turns))
+        if plan.commit is not None and plan.replies:  # said only if the turn is stored
+            plan.commit = replace(plan.commit, replies=(*plan.replies, *plan.commit.replies))
+            plan.replies = ()
         return plan
 
     def _plan_news(
