@@ -108,9 +108,7 @@ class Outsiders:
         """Start it, or find it started; False where an open execution has the id and got the signal only."""
         if start.greeted:
             options = interpret.options(id_reuse=start.id_reuse, request_id=start.request_id)
-            handle = client_of(runtime).signal_with_start(
-                start.execution_id, HELLO, answer(0), options, start.program
-            )
+            handle = client_of(runtime).signal_with_start(start.execution_id, HELLO, answer(0), options, start.program)
             lives = {record.gen: record.request_id for record in self.world.store.records()}
             return lives[str(handle.gen)] == start.request_id
         record, _ = start_execution(

@@ -147,9 +147,7 @@ class Senders:
         asked.tries += 1
         try:
             update = Update[int, int](asked.name)
-            value = self._client().update(
-                asked.execution_id, update, asked.value, request_id=asked.id, timeout=0
-            )
+            value = self._client().update(asked.execution_id, update, asked.value, request_id=asked.id, timeout=0)
         except UpdateRejectedError:
             verdict = "rejected"
         except UpdateFailedError as error:

@@ -136,9 +136,7 @@ class RunState:
 
     def outstanding(self) -> list[Request]:
         """Everything dispatched and not known to have arrived: what redelivery dispatches again."""
-        return [
-            event for seq, event in self.unresolved.items() if seq not in self._backlog and seq not in self.begun
-        ]
+        return [event for seq, event in self.unresolved.items() if seq not in self._backlog and seq not in self.begun]
 
     def accepts(self, event: InboundEvent) -> bool:
         """Whether `event` is news: False for duplicates and for answers that nobody waits for."""

@@ -11,8 +11,10 @@ from durably.core.events import (
     ExecutionSuspended,
     ExecutionTerminated,
     InboundEvent,
+    SignalReceived,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
     identity,
 )
 from durably.core.history import Turn
@@ -37,7 +39,8 @@ def news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent]
         event = message.event
         name = identity(event)
         if name in answered or recorded(live, event):
-            again = True
+            # a sender that repeats itself says nothing of who took a turn for the first copy
+            again = again or delivery.receives > 1 or not isinstance(event, SignalReceived | UpdateAccepted)
             continue
         if _unwanted(live, event):
             continue

@@ -294,7 +294,11 @@ class TurnTaker:
             run=run,
             turn=last,
             successor=following,
-            send=(*_flat(errands(run, turn, state) for turn in turns), *(() if unfinished else notice(last, state)), *_wakes(live, following)),
+            send=(
+                *_flat(errands(run, turn, state) for turn in turns),
+                *(() if unfinished else notice(last, state)),
+                *_wakes(live, following),
+            ),
             cancel=_flat(cancels(run, turn, state) for turn in turns),
             replies=_replies_of(live, turns),
             change=_also_saying(state.custom_status, record_change(run, last)),
