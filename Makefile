@@ -31,6 +31,7 @@ test: .venv/.dev ## Run the tests: ARGS="-k replay" (needs the dev lock)
 check: .venv/.dev ## Format, lint, types, imports, then the tests (needs the dev lock)
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+	$(PY) -m durably.cli lint orchestrators
 	$(PY) -m mypy $(TYPED)
 	$(PY) -m pyright --pythonpath $(PY)
 	.venv/bin/lint-imports --no-logo
@@ -40,8 +41,9 @@ format: .venv/.dev ## Format the code and sort its imports (needs the dev lock)
 	$(PY) -m ruff check --select I --fix .
 	$(PY) -m ruff format .
 
-lint: .venv/.dev ## Lint: ARGS="--fix" (needs the dev lock)
+lint: .venv/.dev ## Lint, and check that orchestrators are deterministic: ARGS="--fix" (needs the dev lock)
 	$(PY) -m ruff check $(ARGS) .
+	$(PY) -m durably.cli lint orchestrators
 
 types: .venv/.dev ## Check types, mypy strict and pyright (needs the dev lock)
 	$(PY) -m mypy $(TYPED)
