@@ -91,6 +91,9 @@ class Checker(ast.NodeVisitor):
     def visit_Attribute(self, node: ast.Attribute) -> None:
         meant = resolve(node, self._scope)
         if self._use(node, meant):
+            root = _root(node)
+            if not isinstance(root, ast.Name):
+                self.visit(root)
             return
         if meant is None and node.attr in METHODS:
             self._tell(node, METHODS[node.attr], ast.unparse(node))
@@ -347,6 +350,10 @@ def _named(node: ast.expr, dotted: str) -> str:
 def _brief(node: ast.expr) -> str:
     text = ast.unparse(node)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _root(node: ast.expr) -> ast.expr:
+    return _root(node.value) if isinstance(node, ast.Attribute) else node
 
 
 def _name(node: ast.expr) -> str:

@@ -218,6 +218,11 @@ def test_what_survives_a_replay_is_let_through(before: str, body: str, tmp_path:
     assert codes(tmp_path, body, before) == []
 
 
+def test_what_is_inside_of_what_breaks_a_rule_is_looked_at_too(tmp_path: Path) -> None:
+    body = "(Path('x') / str(os.getpid())).read_text()"
+    assert codes(tmp_path, body, "import os\nfrom pathlib import Path") == ["DUR004", "DUR003"]
+
+
 def test_each_rule_is_broken_by_some_program() -> None:
     assert {*BAD, "DUR000"} == {rule.code for rule in RULES}
 
