@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from demo.story import STORIES
+from durably.core.events import ActivityScheduled
+from durably.embedded import connect
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +70,24 @@ def test_greetings_that_were_given_are_not_given_again(tmp_path: Path) -> None:
     first, second = (story("greetings", f"--db={tmp_path / 'kept.db'}") for _ in range(2))
     assert result_of(second) == result_of(first)
     assert "asked for /hello" not in second.stderr
+
+
+def test_greetings_go_on_where_they_were_killed(tmp_path: Path) -> None:
+    db = tmp_path / "kept.db"
+    command = [sys.executable, "-m", "demo.story", "greetings", f"--db={db}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = iter(process.stderr.readline, "")
+        assert any("attempt 1 of hello_professor_oak failed" in line for line in said)
+        process.kill()
+    result = result_of(story("greetings", f"--db={db}"))
+    assert result["professor"].startswith("Hello there!")
+    asked = [
+        entry.event.name
+        for entry in connect(db).history("greetings-0001")
+        if isinstance(entry.event, ActivityScheduled)
+    ]
+    assert asked == ["hello_trainer", "hello_pokemon", "hello_professor_oak"]
 
 
 def test_the_history_of_an_order_is_drawn_after_each_event() -> None:

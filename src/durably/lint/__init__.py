@@ -41,17 +41,23 @@ def lint(files: Iterable[Path]) -> Report:
     project, count = Project(), 0
     found: dict[tuple[object, ...], Finding] = {}
     for file in files:
+        findings: list[Finding] = []
         try:
-            source = project.read(file.resolve())
+            for orchestrator in _orchestrators(module_scope(project, project.read(file.resolve()))):
+                count += 1
+                findings += _Walk(orchestrator).findings()
         except UnreadableError as error:
-            message = f"{file.name} {UNREADABLE.problem}: {error}. {UNREADABLE.remedy}"
-            found[(file,)] = Finding(file.resolve(), error.line, 1, UNREADABLE.code, message)
-            continue
-        for orchestrator in _orchestrators(module_scope(project, source)):
-            count += 1
-            for each in _Walk(orchestrator).findings():
-                found.setdefault((each.file, each.line, each.column, each.code), each)
+            findings = [_unreadable(file, str(error), error.line)]
+        except RecursionError:
+            findings = [_unreadable(file, "an expression in it, or in what it uses, is nested too deep", 1)]
+        for each in findings:
+            found.setdefault((each.file, each.line, each.column, each.code), each)
     return Report(count, tuple(sorted(found.values())))
+
+
+def _unreadable(file: Path, why: str, line: int) -> Finding:
+    message = f"{file.name} {UNREADABLE.problem}: {why}. {UNREADABLE.remedy}"
+    return Finding(file.resolve(), line, 1, UNREADABLE.code, message)
 
 
 class _Walk:

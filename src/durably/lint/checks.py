@@ -39,8 +39,8 @@ from durably.lint.rules import (
 from durably.lint.sets import is_set, makes_task
 
 _IN_ORDER = frozenset(
-    {f"builtins.{name}" for name in ("list", "tuple", "enumerate", "iter", "map", "filter", "zip", "reversed")}
-    | {"asyncio.gather", "itertools.chain"}
+    {f"builtins.{name}" for name in ("list", "tuple", "enumerate", "iter", "map", "filter", "zip", "str", "repr")}
+    | {"builtins.dict.fromkeys", "functools.reduce", "itertools.chain"}
 )
 _IN_ANY_ORDER = frozenset(
     f"builtins.{name}" for name in ("sorted", "min", "max", "sum", "any", "all", "len", "set", "frozenset")
@@ -203,6 +203,10 @@ class Checker(ast.NodeVisitor):
             self._check_order([node.value])
         self.generic_visit(node)
 
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> None:
+        self._check_order([node.value])
+        self.generic_visit(node)
+
     def visit_YieldFrom(self, node: ast.YieldFrom) -> None:
         self._check_order([node.value])
         self.generic_visit(node)
@@ -242,7 +246,7 @@ class Checker(ast.NodeVisitor):
         for target in targets:
             match target:
                 case ast.Subscript(value=changed) | ast.Attribute(value=changed):
-                    if self._is_state(changed) or isinstance(resolve(changed, self._scope), Scope):
+                    if self._is_state(changed) or isinstance(resolve(changed, self._scope), Scope | Class):
                         self._tell(target, GLOBALS, ast.unparse(target))
                 case ast.Tuple(elts) | ast.List(elts):
                     self._check_targets(elts)

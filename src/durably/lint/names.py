@@ -1,7 +1,7 @@
 """What a name in a file means: something from outside by its dotted name, or a definition of the project.
 
-DESIGN speaks of bytecode. Syntax trees with every binding followed (imports, aliases, parameters, closures, attributes
-of modules, classes and instances) resolve the same names, and know columns, loops and handlers too.
+Syntax trees rather than bytecode: with every binding followed (imports, aliases, parameters, closures, attributes of
+modules, classes and instances) they resolve the same names, and know columns, loops and handlers too.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def _read(file: Path) -> Source:
         return Source(file, tree, _noqa(text), _roots(file))
     except SyntaxError as error:
         raise UnreadableError(error.msg, error.lineno or 1) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, tokenize.TokenError) as error:
         raise UnreadableError(str(error) or type(error).__name__) from error
 
 

@@ -173,6 +173,11 @@ def test_a_file_that_is_no_python_is_a_finding_where_it_is_checked_and_none_wher
     assert [each.code for each in lint([tmp_path / "missing.py"]).findings] == ["DUR000"]
 
 
+def test_a_file_nested_too_deep_to_be_checked_is_a_finding(tmp_path: Path) -> None:
+    text = flow("", "await ctx.call('x', returns=int, y=" + " + ".join(["1"] * 900) + ")")
+    assert [each.code for each in findings(tmp_path, flows=text)] == ["DUR000"]
+
+
 def test_nothing_is_imported_or_run(tmp_path: Path) -> None:
     text = flow("raise SystemExit('imported')\nimport helper_of_nobody", "helper_of_nobody.x()")
     assert findings(tmp_path, flows=text, helper_of_nobody="raise SystemExit('imported')\n") == []

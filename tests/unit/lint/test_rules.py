@@ -111,6 +111,8 @@ BAD = {
         ("", "for x in await names(): ..."),
         ("", "found = await names()\nfor x in found: ..."),
         ("", "found: frozenset[str] = frozenset()\nfor x in found: ..."),
+        ("", "dict.fromkeys(tags)"),
+        ("", "f'{tags}'"),
         ("", "{await work(len(x)) for x in tags}"),
         ("class Order:\n    tags: set[str]", "def each(order: Order): return [x for x in order.tags]"),
     ],
@@ -126,6 +128,7 @@ BAD = {
         ("SEEN = []", "SEEN.append(1)"),
         ("SEEN = {'a': []}", "SEEN['a'].append(1)"),
         ("SEEN = {'a': 1}", "SEEN['a'] += 1"),
+        ("class Limits:\n    most = 1", "Limits.most = 2"),
     ],
     "DUR013": [
         ("", "work(1)"),
