@@ -110,6 +110,8 @@ def test_the_history_of_an_order_is_drawn_after_each_event() -> None:
     assert lines[4][1:6] == [started, process, [*processed, "x"], confirm, [*confirmed, "x"]]
     assert lines[4][6][:2] == ["6", "ExecutionCompleted"]
     assert len(lines) == 5
+    shown = re.findall(r"```text\n(.*?)\n```", (ROOT / "docs/order.md").read_text(), re.DOTALL)
+    assert shown == ["\n\n".join(tables[:3])]
 
 
 @pytest.mark.parametrize("arguments", [(), ("nobody",), ("--help",)])

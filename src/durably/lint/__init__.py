@@ -64,7 +64,7 @@ class _Walk:
     """From an orchestrator through everything of the project that it uses."""
 
     def __init__(self, orchestrator: Function) -> None:
-        self._name = orchestrator.node.name
+        self._orchestrator = orchestrator
         self._waiting = [orchestrator]
         self._seen = {orchestrator.node}
         self._current = orchestrator
@@ -85,19 +85,20 @@ class _Walk:
         line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0) + 1
         suppressed = source.noqa.get(line, frozenset())
         if suppressed != EVERY_CODE and rule.code not in suppressed:
-            reached = "" if self._current.node.name == self._name else f" ({self._name} calls it)"
-            message = f"{subject} {rule.problem}{reached}. {rule.remedy}"
+            caller = "" if self._current is self._orchestrator else f" ({self._orchestrator.node.name} calls it)"
+            message = f"{subject} {rule.problem}{caller}. {rule.remedy}"
             self._found.append(Finding(source.file, line, column, rule.code, message))
 
 
-def _orchestrators(scope: Scope) -> Iterator[Function]:
+def _orchestrators(scope: Scope) -> Iterable[Function]:
     """The orchestrators that a module defines: by decorator, wherever, or by a call at its top level."""
-    yield from _declared(scope.node, scope)
+    found = {function.node: function for function in _declared(scope.node, scope)}
     for name in scope.bindings:
         made = scope.own(name)
         function = made.function if isinstance(made, Definition) and made.kind == "orchestrator" else None
         if function is not None and function.scope.source is scope.source:
-            yield function
+            found.setdefault(function.node, function)
+    return found.values()
 
 
 def _declared(node: ast.AST, scope: Scope, owner: Class | None = None) -> Iterator[Function]:

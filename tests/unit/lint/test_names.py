@@ -103,6 +103,7 @@ def test_decorators_are_known_under_any_name(tmp_path: Path) -> None:
         async def nothing(ctx: d.Context) -> None: time.time()
     """
     assert [each.line for each in findings(tmp_path, flows=text)] == [7, 9, 10, 12, 16]
+    assert lint([tmp_path / "flows.py"]).orchestrators == 5
 
 
 def test_methods_and_constructors_are_followed(tmp_path: Path) -> None:
