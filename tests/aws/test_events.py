@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from demo.story import STORIES
 from tests.aws.driver import Cloud, deployed
 from tests.aws.payloads import REGION, LambdaContext, answer_body
 
@@ -32,7 +33,7 @@ def event(name: str) -> dict[str, Any]:
 
 
 def names(prefix: str = "") -> list[str]:
-    return sorted(path.stem for path in (ROOT / "events").glob(f"{prefix}*.json") if path.stem != "packet_routing")
+    return sorted(path.stem for path in (ROOT / "events").glob(f"{prefix}*.json") if path.stem not in STORIES)
 
 
 @pytest.fixture

@@ -35,6 +35,10 @@ def _run(options: Options) -> int:
             from durably.cli.dev import dev
 
             return dev(options)
+        if options.command == "lint":
+            from durably.cli.lint import lint
+
+            return lint(options)
         if options.command == "template":
             from durably.cli.template import template
 

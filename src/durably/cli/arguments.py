@@ -19,6 +19,7 @@ DEFAULT_SOURCES = ("orchestrators", "activities")
 
 _STATUSES = ("running", "stalled", "completed", "failed", "terminated")
 _ID_REUSE = ("reject", "allow_if_closed", "use_existing")
+_FORMATS = ("text", "json", "github")
 _LEVELS = ("debug", "info", "warning", "error")
 _A_TURN = "how long the orchestrator's function runs for a turn (default: %(default)s)"
 _AN_ACTIVITY = "how long an activity's function runs for an attempt (default: %(default)s)"
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_one(history)
     _add_result(commands.add_parser("result", help="print what an execution returned"))
     _add_terminate(commands.add_parser("terminate", help="end an execution without asking its code"))
+    _add_lint(commands.add_parser("lint", help="find what in orchestrators would not survive a replay"))
     _add_cost(commands.add_parser("cost", help="price an execution on AWS"))
     _add_template(commands.add_parser("template", help="what the SAM template must say about the activities in code"))
     return parser
@@ -93,6 +95,19 @@ def _add_dev(parser: argparse.ArgumentParser) -> None:
         "again (default: %(default)g)",
     )
     parser.add_argument("--log-level", choices=_LEVELS, default="info", help="(default: %(default)s)")
+
+
+def _add_lint(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Find what in the source of orchestrators would not survive a replay: clocks, randomness, I/O, threads, the "
+        "order of sets, forgotten awaits. Nothing is imported. `# noqa: DUR001` lets a line through."
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="folder or file (default: orchestrators/)")
+    parser.add_argument("--select", type=_codes, metavar="CODES", help="look for these only: DUR001,DUR002")
+    parser.add_argument("--ignore", type=_codes, default=(), metavar="CODES", help="do not look for these")
+    parser.add_argument(
+        "--format", choices=_FORMATS, default="text", help="for people, programs or GitHub (default: %(default)s)"
+    )
 
 
 def _add_template(parser: argparse.ArgumentParser) -> None:
@@ -207,6 +222,10 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
     return port
+
+
+def _codes(text: str) -> tuple[str, ...]:
+    return tuple(code.strip().upper() for code in text.split(",") if code.strip())
 
 
 def _seconds(text: str) -> float:
