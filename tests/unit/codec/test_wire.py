@@ -303,7 +303,7 @@ def test_an_unknown_kind_says_that_a_newer_worker_wrote_it() -> None:
     with pytest.raises(wire.WireError):
         wire.decode_message(_edited(wire.encode_message(MESSAGES[-1]), kind="Gossip"))
     with pytest.raises(wire.WireError):
-        wire.decode_record(_edited(wire.encode_record(RECORD), status="suspended"))
+        wire.decode_record(_edited(wire.encode_record(RECORD), status="dreaming"))
     assert issubclass(wire.WireError, DurablyError)
     assert not issubclass(wire.WireError, StorageError)
 
