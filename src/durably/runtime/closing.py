@@ -11,6 +11,7 @@ from durably.core.events import (
     ActivityCancelRequested,
     ActivityCompleted,
     ActivityFailed,
+    ActivityScheduled,
     ChildCancelRequested,
     ChildCompleted,
     ChildFailed,
@@ -25,8 +26,10 @@ from durably.core.events import (
     OutboundEvent,
     SignalDelivered,
     SignalFailed,
+    SignalSent,
     StatusSet,
     TimerFired,
+    TimerStarted,
 )
 from durably.core.failures import Failure
 from durably.core.history import Turn
@@ -182,7 +185,7 @@ def asked_by(outbound: Iterable[OutboundEvent]) -> dict[int, int]:
     return {
         event.seq: event.cause
         for event in outbound
-        if not isinstance(event, ActivityCancelRequested | ChildCancelRequested) and hasattr(event, "seq")
+        if isinstance(event, ActivityScheduled | TimerStarted | ChildScheduled | SignalSent)
     }
 
 

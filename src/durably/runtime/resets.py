@@ -58,7 +58,7 @@ def retry_execution(
                 "retried. Use reset to go back in any other."
             )
         reset = _last_good_point(turns, reason, clock.now_ms())
-        if _store(backend, entropy, record, turns, reset, code_version):
+        if _store(backend, record, turns, reset, nonce=entropy.nonce(), code_version=code_version):
             return record.key.next
     raise ContendedError(f"the execution {execution_id} kept changing")
 
@@ -102,7 +102,7 @@ def reset_execution(
             if ordinal > applied and not isinstance(event, SignalReceived)
         )
         reset = ExecutionReset(applied=applied, dropped=dropped, reason=reason, at_ms=clock.now_ms())
-        if _store(backend, entropy, record, turns, reset, code_version):
+        if _store(backend, record, turns, reset, nonce=entropy.nonce(), code_version=code_version):
             return record.key.next
     raise ContendedError(f"the execution {execution_id} kept changing")
 
@@ -172,10 +172,11 @@ def fork_execution(
 
 def _store(
     backend: Backend,
-    entropy: Entropy,
     record: Record,
     turns: Sequence[Turn],
     reset: ExecutionReset,
+    *,
+    nonce: str,
     code_version: str,
 ) -> bool:
     """Fence the run and open the next one; False if it took another turn meanwhile.
@@ -193,7 +194,7 @@ def _store(
             inbound=(reset,),
             outbound=(),
             applied_through=state.applied,
-            nonce=entropy.nonce(),
+            nonce=nonce,
             code_version=code_version,
             at_ms=reset.at_ms,
         )

@@ -123,10 +123,7 @@ class AwsBackend:
             return self._table.put_turn(commits[index].run, commits[index].turn)
 
         def follow(index: int) -> None:
-            following = commits[index].successor
-            if following is not None:  # another taker may have stored it: it is the same, made of the same turns
-                self._table.put_turn(commits[index].run.next, following)
-            self.reply(commits[index].replies)
+            self._follow(commits[index])
 
         def cancel(index: int) -> None:
             for key in commits[index].cancel:
@@ -139,7 +136,7 @@ class AwsBackend:
 
         stored = self._each(put, everything, errors)
         winners = [index for index in everything if stored.get(index)]
-        self._each(follow, [index for index in winners if commits[index].successor or commits[index].replies], errors)
+        self._each(follow, winners, errors)
         self._each(cancel, [index for index in winners if commits[index].cancel], errors)
         self._send_for({index: commits[index].send for index in winners if index not in errors}, errors)
         self._each(change, [index for index in winners if commits[index].change and index not in errors], errors)
@@ -149,6 +146,12 @@ class AwsBackend:
         if errors:
             raise next(iter(errors.values()))
         return [CommitOutcome("stored" if stored[index] else "conflict") for index in everything]
+
+    def _follow(self, commit: TurnCommit) -> None:
+        """Store what stands beside a turn: the next run's first one, and replies."""
+        if commit.successor is not None:  # another taker may have stored it: it is the same, made of the same turns
+            self._table.put_turn(commit.run.next, commit.successor)
+        self.reply(commit.replies)
 
     def read_item(self, key: ActivityKey) -> ActivityItem | None:
         """The activity's item, or None."""
