@@ -41,7 +41,9 @@ class RunState:
         applied: how many of them are applied.
         waiting: those that are not, oldest first.
         unresolved: activities and timers without an answer, by seq, in the order asked for.
-        cancelled: activities that nobody waits for any more; their answers are no news and were never stored.
+        recorded: the number of the turn that recorded the answer, by seq.
+        cancelled: the number of the turn that cancelled a dispatched activity, by seq; its answer is no news and was
+            never stored.
         closed: whether the run has ended.
     """
 
@@ -54,8 +56,10 @@ class RunState:
         self.applied = 0
         self.waiting: deque[InboundEvent] = deque()
         self.unresolved: dict[int, ActivityScheduled | TimerStarted] = {}
-        self.cancelled: set[int] = set()
+        self.recorded: dict[int, int] = {}
+        self.cancelled: dict[int, int] = {}
         self.closed = False
+        self._since: dict[int, int] = {}
         self._dispatched = 0
         self._settled = 0
         self._backlog: dict[int, ActivityScheduled] = {}
@@ -84,8 +88,8 @@ class RunState:
                     self.unresolved[outbound.seq] = outbound
                     due.append(outbound)
                 case ActivityCancelRequested():
-                    self.cancelled.add(outbound.seq)
-                    self._resolve(outbound.seq)
+                    if self._resolve(outbound.seq):
+                        self.cancelled[outbound.seq] = turn.number
                 case ExecutionCompleted() | ExecutionFailed():
                     self.closed = True
         backlog = self._backlog
@@ -93,11 +97,12 @@ class RunState:
             activity = backlog.pop(next(iter(backlog)))
             self._dispatched += 1
             due.append(activity)
+        self._since.update((event.seq, turn.number) for event in due)
         return due
 
-    def outstanding(self) -> list[ActivityScheduled | TimerStarted]:
-        """Everything dispatched and unresolved: what redelivery dispatches again."""
-        return [event for seq, event in self.unresolved.items() if seq not in self._backlog]
+    def outstanding(self, *, since: int = 1) -> list[ActivityScheduled | TimerStarted]:
+        """Everything unresolved that turn `since` or a later one dispatched: what redelivery dispatches again."""
+        return [event for seq, event in self.unresolved.items() if self._since.get(seq, 0) >= since]
 
     def accepts(self, event: InboundEvent) -> bool:
         """Whether `event` is news: False for duplicates and for answers that nobody waits for."""
@@ -117,18 +122,25 @@ class RunState:
         self.waiting.append(event)
         match event:
             case ActivityCompleted() | ActivityFailed():
+                self.recorded[event.seq] = self.turn
                 self._resolve(event.seq)
             case TimerFired():
+                self.recorded[event.seq] = self.turn
                 self.unresolved.pop(event.seq, None)
+                self._since.pop(event.seq, None)
             case ExecutionStarted():
                 self.started = event
                 self.started_ms = event.at_ms
             case ExecutionTerminated():
                 self.closed = True
 
-    def _resolve(self, seq: int) -> None:
-        if self.unresolved.pop(seq, None) is not None and self._backlog.pop(seq, None) is None:
-            self._settled += 1
+    def _resolve(self, seq: int) -> bool:
+        """Close an activity; whether it had been dispatched."""
+        dispatched = self._since.pop(seq, None) is not None
+        self.unresolved.pop(seq, None)
+        self._backlog.pop(seq, None)
+        self._settled += dispatched
+        return dispatched
 
 
 def replay(execution: Execution, turns: Iterable[Turn]) -> None:

@@ -14,7 +14,6 @@ from typing import Literal
 from durably.core.commands import record_command
 from durably.core.errors import DeadlyTurnError, MissingDefinitionError, Stall, StorageError, TurnTimeoutError
 from durably.core.events import (
-    ActivityCancelRequested,
     ExecutionCompleted,
     ExecutionFailed,
     ExecutionTerminated,
@@ -26,10 +25,10 @@ from durably.core.events import (
 from durably.core.execution import Execution
 from durably.core.failures import Failure, failure_of
 from durably.core.history import Turn
-from durably.core.keys import ActivityKey, RunKey
+from durably.core.keys import ActivityKey
 from durably.core.replay import RunState, replay
 from durably.ports.backend import TurnCommit
-from durably.ports.messages import Delivery, EventMessage, Message, Outgoing, Wake
+from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
 from durably.ports.records import RecordChange
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
@@ -188,15 +187,27 @@ class TurnTaker:
         deliveries = [delivery for delivery in deliveries if delivery.message.run == live.run]
         if not deliveries:  # of an earlier life: a turn taken for them would be nobody's to repeat after a crash
             return _Plan(live, acknowledge=list(receipts))
-        new, again = _news(live, deliveries)
-        wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=0 if again else None)
-        before = state.outstanding() if again else []
+        new, since = _news(live, deliveries)
+        wakes = (d.message.tries for d in deliveries if isinstance(d.message, Wake))
+        wake = max(wakes, default=None if since is None else 0)
+        before = [] if since is None else state.outstanding(since=since)
+        gone = () if since is None else _cancelled_since(live, since)
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
+        if gone:
+            self._cancel_again(plan, live, gone)
         plan.resend = (
             *plan.resend,
             *dispatches(live.run, [e for e in before if e.seq in state.unresolved], now_ms=now_ms, again=True),
         )
         return plan
+
+    def _cancel_again(self, plan: _Plan, live: Live, gone: tuple[ActivityKey, ...]) -> None:
+        """Whoever stored a turn that cancels may have died before it reached the items."""
+        if plan.commit is None:
+            turns = live.turns or self._runtime.backend.load_turns(live.run, after=live.state.turn - 1)
+            plan.commit = TurnCommit(run=live.run, turn=turns[-1], acknowledge=tuple(plan.acknowledge))
+            plan.acknowledge = []
+        plan.commit = replace(plan.commit, cancel=(*gone, *plan.commit.cancel))
 
     def _plan_news(
         self,
@@ -244,7 +255,11 @@ class TurnTaker:
         assert live.turns
         last = live.turns[-1]
         commit = TurnCommit(
-            run=live.run, turn=last, cancel=_cancels(live.run, last), change=_closing(last), acknowledge=receipts
+            run=live.run,
+            turn=last,
+            cancel=_cancelled_since(live, last.number),
+            change=_closing(last),
+            acknowledge=receipts,
         )
         return _Plan(live, commit)
 
@@ -355,7 +370,7 @@ class TurnTaker:
             run=run,
             turn=turn,
             send=() if state.closed else send,
-            cancel=_cancels(run, turn),
+            cancel=_cancelled_since(live, turn.number),
             change=change,
             acknowledge=receipts,
         )
@@ -391,29 +406,31 @@ def _discard(plan: _Plan) -> None:
         plan.live.discard()
 
 
-def _news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], bool]:
-    """The events that are new to the run, and whether a turn was stored for these deliveries before.
+def _news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], int | None]:
+    """The events that are new to the run, and the first turn that may have been stored for these deliveries before.
 
-    If one was, its taker may have died before it dispatched.
+    If there is one, its taker may have died before it dispatched.
     """
     new: list[InboundEvent] = []
     answered: set[int] = set()
-    again = False
+    stored: list[int] = []
     for delivery in deliveries:
         message = delivery.message
         if not isinstance(message, EventMessage):
-            again = again or delivery.receives > 1 or _took_over(live, message)
+            if isinstance(message, Wake) and (delivery.receives > 1 or _took_over(live, message)):
+                stored.append(message.turn + 1)
             continue
         event = message.event
         seq = getattr(event, "seq", 0)  # 0: the end, which comes once as well
         if seq in answered or _recorded(live, event):
-            again = True
+            nowhere = live.state.turn + 1 if seq else 1
+            stored.append(live.state.recorded.get(seq, nowhere))
             continue
         if _unwanted(live, event):
             continue
         answered.add(seq)
         new.append(event)
-    return new, again
+    return new, min(stored, default=None)
 
 
 def _recorded(live: Live, event: InboundEvent) -> bool:
@@ -428,9 +445,9 @@ def _unwanted(live: Live, event: InboundEvent) -> bool:
     return getattr(event, "seq", 0) in live.state.cancelled
 
 
-def _took_over(live: Live, message: Message) -> bool:
+def _took_over(live: Live, wake: Wake) -> bool:
     """Whether a wake took the place of one that somebody else was taking a turn for, who may have died of it."""
-    return isinstance(message, Wake) and message.tries > 0 and not live.state.waiting
+    return wake.tries > 0 and not live.state.waiting
 
 
 def _stamped(state: RunState, events: list[InboundEvent], now_ms: int) -> list[InboundEvent]:
@@ -446,8 +463,9 @@ def _stamped(state: RunState, events: list[InboundEvent], now_ms: int) -> list[I
     return stamped
 
 
-def _cancels(run: RunKey, turn: Turn) -> tuple[ActivityKey, ...]:
-    return tuple(ActivityKey(run, e.seq) for e in turn.outbound if isinstance(e, ActivityCancelRequested))
+def _cancelled_since(live: Live, number: int) -> tuple[ActivityKey, ...]:
+    """The dispatched activities that turn `number` or a later one cancelled."""
+    return tuple(ActivityKey(live.run, seq) for seq, turn in live.state.cancelled.items() if turn >= number)
 
 
 def _resuming(live: Live, last: Turn, receipts: tuple[str, ...]) -> TurnCommit:
