@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("durably.batch")
 COMEBACKS = "durably-comebacks"  # a message attribute
-_FIRST_PAUSE_S = 1
+_FIRST_PAUSE_S = 5
 _LONGEST_PAUSE_S = 60
 
 

@@ -18,6 +18,7 @@ from durably.aws.logs import log_keys
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.core.errors import ContendedError, StorageError, TurnTimeoutError
 from durably.ports.messages import ActivityTask, Delivery, EventMessage, Wake
+from durably.runtime.attempt import attempt_lost
 from durably.runtime.runtime import Runtime
 from durably.runtime.turn import TurnTaker
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("durably.orchestrator_handler")
 _RESERVE_S = 1.5
+_LEAST_S = 0.3  # what a turn gets, however long its neighbours take
 
 
 def orchestrator_handler(
@@ -39,7 +41,8 @@ def orchestrator_handler(
     Args:
         orchestrators: declared with `@orchestrator`.
         local: activities declared with `local=True`, which run beside the turn that schedules them.
-        turn_seconds: wall-clock budget of one turn; never more than half of the time that is left.
+        turn_seconds: wall-clock budget of one turn; never more than half of the time that is left, less what the other
+            executions of its batch need at least.
         surroundings: instead of those that the environment describes.
     """
     return OrchestratorHandler(orchestrators, local, turn_seconds, surroundings)
@@ -64,6 +67,7 @@ class OrchestratorHandler:
         self._turn_seconds = turn_seconds
         self._given = surroundings
         self._context: LambdaContext | None = None
+        self._neighbours = 0
         prepare_in_lambda(lambda: self._turns)
 
     def __call__(self, event: Mapping[str, Any], context: LambdaContext) -> Response:
@@ -92,7 +96,7 @@ class OrchestratorHandler:
     @cached_property
     def _runtime(self) -> Runtime:
         registry = self._surroundings.registry(self.orchestrators, self.activities)
-        return self._surroundings.runtime(registry, backend=self._local, budget=self._budget)
+        return self._surroundings.runtime(registry, backend=self._local.backend, budget=self._budget)
 
     @cached_property
     def _turns(self) -> TurnTaker:
@@ -107,6 +111,7 @@ class OrchestratorHandler:
         cannot know it, so each delivery tries them in another order.
         """
         self._local.clear()
+        self._neighbours = len(groups) - 1
         draw = self._surroundings.entropy.draw
         order = {id_: (_suspicion(group), draw()) for id_, group in groups.items()}
         tried = {id_: group for id_, group in groups.items() if order[id_][0] == 1}
@@ -127,8 +132,9 @@ class OrchestratorHandler:
         try:
             returned = self._turns.take({id_: group for id_, group in events.items() if group}).returned
         except Exception as error:
-            _logger.warning("%d turns could not be stored together: %s; each is taken for itself", len(groups), error)
-            return frozenset()
+            _logger.warning("not all of %d turns could be stored: %s; these are taken one by one", len(groups), error)
+            done = self._surroundings.backend.acknowledged
+            return frozenset(id_ for id_, group in events.items() if done.issuperset(each.receipt for each in group))
         return frozenset(groups) - frozenset(returned)
 
     def _handled(self, execution_id: str, deliveries: list[Delivery], batch: Batch, *, turn_taken: bool) -> bool:
@@ -141,6 +147,8 @@ class OrchestratorHandler:
                 if not self._take(execution_id, _events(deliveries)):
                     return False
             tasks = [delivery for delivery in deliveries if isinstance(delivery.message, ActivityTask)]
+            if any(delivery.receives >= self._runtime.limits.deliveries_before_stall for delivery in deliveries):
+                return self._lose_local(execution_id, tasks, batch)
             return self._run_local(execution_id, tasks, batch)
         except (StorageError, ContendedError) as error:
             _logger.warning("could not handle %s: %s; its messages return", execution_id, error)
@@ -177,12 +185,32 @@ class OrchestratorHandler:
                 return True
         return True
 
+    def _lose_local(self, execution_id: str, received: list[Delivery], batch: Batch) -> bool:
+        """Run none of an execution's local activities, one of which may have ended the process again and again.
+
+        A task that came so often by itself is a lost attempt. The others get a message, and so a count, of their own.
+        """
+        limit = self._runtime.limits.deliveries_before_stall
+        answers: list[Delivery] = []
+        for delivery in received:
+            if delivery.receives < limit:
+                batch.fail([delivery], pause_s=0)
+            elif answer := attempt_lost(self._runtime, delivery):
+                # a turn that ends the process in its turn is to be noticed, too
+                answers.append(replace(answer.delivery, receives=delivery.receives - limit + 1))
+        if not self._take(execution_id, answers):
+            return False
+        self._local.hand_over(self._local.take(execution_id))
+        return True
+
     def _seconds_left(self) -> float:
         assert self._context is not None
         return seconds_left(self._context)
 
     def _budget(self) -> TimeLimit:
-        return TimeLimit(min(self._turn_seconds, (self._seconds_left() - _RESERVE_S) / 2), TurnTimeoutError)
+        free = self._seconds_left() - _RESERVE_S
+        share = max(_LEAST_S, (free - _LEAST_S * self._neighbours) / 2)
+        return TimeLimit(min(self._turn_seconds, share), TurnTimeoutError)
 
 
 def _suspicion(deliveries: Iterable[Delivery]) -> int:
