@@ -130,6 +130,36 @@ def test_at_most_once_is_claimed_before_it_runs(cloud: Cloud) -> None:
     assert calls["once"] == 2  # two attempts, each run once however often it was received
 
 
+def test_a_local_activity_that_ends_its_process_at_every_try_fails_through_its_policy(cloud: Cloud) -> None:
+    deadly.add("near")
+    cloud.client.start("x-1", programs.near_survivor, 1)
+    start_beside_healthy_ones(cloud)
+
+    check_healthy_ones(cloud, within_s=1_000)
+    assert cloud.result("x-1") == "durably.core.errors.AttemptLostError"
+    assert calls["near"] <= 3 * 2 * 4  # attempts, times the deaths of which one is learnt to be deadly
+    cloud.run()
+    assert not cloud.size(EVENTS)
+
+
+def test_a_local_activity_that_recovers_goes_on_where_its_attempts_stand(cloud: Cloud) -> None:
+    deadly.add("near")
+    cloud.client.start("x-1", programs.near_survivor, 2)  # which fails at its first attempt in any case
+    cloud.run(until=lambda: calls["near"] == 6)
+    deadly.clear()
+
+    assert cloud.result("x-1") == "3"
+
+
+def test_a_turn_that_dies_of_the_news_that_a_local_activity_is_lost_is_noticed(cloud: Cloud) -> None:
+    deadly.update({"near", "near_survivor"})
+    cloud.client.start("x-1", programs.near_survivor, 1)
+    cloud.run(until=lambda: cloud.status("x-1") == "stalled")
+
+    deadly.clear()
+    assert cloud.result("x-1") == "durably.core.errors.AttemptLostError"
+
+
 def test_a_dead_event_comes_back_under_a_new_deduplication_id(cloud: Cloud) -> None:
     cloud.client.start("x-1", programs.pipeline, 1)
     for _ in range(5):

@@ -123,7 +123,9 @@ def test_cancels_that_a_crash_left_out_are_made_up_for(warm: bool, monkeypatch: 
         patch.setattr(
             MemoryBackend,
             "commit",
-            lambda backend, commits, **_: commit(backend, [replace(each, cancel=(), acknowledge=()) for each in commits]),
+            lambda backend, commits, **_: commit(
+                backend, [replace(each, cancel=(), acknowledge=()) for each in commits]
+            ),
         )
         process.take(due)
     assert process.backend.read_item(late.message.key) is None

@@ -150,9 +150,7 @@ class Queues:
 
     # --- addressing ----------------------------------------------------------------------------------------
 
-    def _addressed(
-        self, index: int, outgoing: Outgoing, now_ms: int, again: str, *, crowded: bool = False
-    ) -> _Letter:
+    def _addressed(self, index: int, outgoing: Outgoing, now_ms: int, again: str, *, crowded: bool = False) -> _Letter:
         message, wait_ms = outgoing.message, outgoing.due_ms - now_ms
         queue = self._queue_of(message, wait_ms)
         if isinstance(queue, NonRetryableError):
