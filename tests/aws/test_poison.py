@@ -61,7 +61,7 @@ def test_a_process_that_dies_at_every_try_costs_its_neighbours_a_visibility_time
     cloud.run(until=lambda: calls["double"] == 1)  # its next turn is the deadly one
     start_beside_healthy_ones(cloud)
 
-    check_healthy_ones(cloud, within_s=400)
+    check_healthy_ones(cloud, within_s=250)
     cloud.run()
     assert cloud.status("poison") == "stalled"
     assert cloud.crashes >= 2
@@ -135,7 +135,7 @@ def test_a_local_activity_that_ends_its_process_at_every_try_fails_through_its_p
     cloud.client.start("x-1", programs.near_survivor, 1)
     start_beside_healthy_ones(cloud)
 
-    check_healthy_ones(cloud, within_s=1_000)
+    check_healthy_ones(cloud, within_s=130)
     assert cloud.result("x-1") == "durably.core.errors.AttemptLostError"
     assert calls["near"] <= 3 * 2 * 4  # attempts, times the deaths of which one is learnt to be deadly
     cloud.run()

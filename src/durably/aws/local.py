@@ -30,6 +30,10 @@ class LocalTasks:
         """Forget what is kept."""
         self._kept.clear()
 
+    def has(self, execution_id: str) -> bool:
+        """Whether anything is kept for an execution."""
+        return any(delivery.message.run.execution_id == execution_id for delivery in self._kept.values())
+
     def take(self, execution_id: str) -> list[Delivery]:
         """Remove and return what is kept for an execution."""
         kept = [delivery for delivery in self._kept.values() if delivery.message.run.execution_id == execution_id]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from durably.api.activity import Activity
@@ -17,7 +17,7 @@ from durably.aws.local import LocalTasks, is_local
 from durably.aws.logs import log_keys
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.core.errors import ContendedError, StorageError, TurnTimeoutError
-from durably.ports.messages import ActivityTask, Delivery, EventMessage, Wake
+from durably.ports.messages import ActivityTask, Delivery, EventMessage, Message, Wake
 from durably.runtime.attempt import attempt_lost
 from durably.runtime.runtime import Runtime
 from durably.runtime.turn import TurnTaker
@@ -107,8 +107,8 @@ class OrchestratorHandler:
     def _handle_groups(self, groups: dict[str, list[Delivery]], batch: Batch) -> None:
         """Take the turns of new messages together; then, one by one, those of messages that came before.
 
-        Among these may be one that ends the process: it takes nobody with it whose turn is stored by then. The others
-        cannot know it, so each delivery tries them in another order.
+        Among these may be one that ends the process: it takes nobody with it who is done by then. The others cannot
+        know it, so each delivery tries them in another order. Local activities come last.
         """
         self._local.clear()
         self._neighbours = len(groups) - 1
@@ -116,13 +116,29 @@ class OrchestratorHandler:
         order = {id_: (_suspicion(group), draw()) for id_, group in groups.items()}
         tried = {id_: group for id_, group in groups.items() if order[id_][0] == 1}
         taken = self._take_together(tried)
-        for execution_id in sorted(groups, key=lambda id_: order[id_]):
-            with log_keys(execution_id=execution_id):
-                deliveries = groups[execution_id]
-                if execution_id in tried and execution_id not in taken:
-                    deliveries = _again(deliveries)
-                if not self._handled(execution_id, deliveries, batch, turn_taken=execution_id in taken):
-                    batch.fail(deliveries)
+        done: list[Delivery] = []
+        local: list[str] = []
+        for id_ in sorted(groups, key=lambda id_: order[id_]):
+            deliveries = groups[id_]
+            if id_ not in tried:
+                batch.delete_finished(done)
+            elif id_ not in taken:
+                deliveries = groups[id_] = _again(deliveries)
+            if id_ not in taken and self._seconds_left() <= _RESERVE_S:
+                batch.fail(deliveries, pause_s=0)
+            elif id_ not in taken and not self._handled(id_, partial(self._take, id_, _events(deliveries))):
+                batch.fail(deliveries)
+            elif self._local.has(id_) or _tasks(deliveries):
+                local.append(id_)
+            else:
+                done += deliveries
+        for id_ in local:
+            if id_ not in tried:
+                batch.delete_finished(done)
+            if self._handled(id_, partial(self._finish, id_, groups[id_], batch)):
+                done += groups[id_]
+            else:
+                batch.fail(groups[id_])
 
     def _take_together(self, groups: Mapping[str, list[Delivery]]) -> frozenset[str]:
         """The executions whose turn is taken; nothing is known of the others."""
@@ -137,27 +153,25 @@ class OrchestratorHandler:
             return frozenset(id_ for id_, group in events.items() if done.issuperset(each.receipt for each in group))
         return frozenset(groups) - frozenset(returned)
 
-    def _handled(self, execution_id: str, deliveries: list[Delivery], batch: Batch, *, turn_taken: bool) -> bool:
-        """Take an execution's turn, unless it is taken already, and run the local activities that it schedules."""
-        try:
-            if not turn_taken:
-                if self._seconds_left() <= _RESERVE_S:
-                    batch.fail(deliveries, pause_s=0)
-                    return True
-                if not self._take(execution_id, _events(deliveries)):
-                    return False
-            tasks = [delivery for delivery in deliveries if isinstance(delivery.message, ActivityTask)]
-            if any(delivery.receives >= self._runtime.limits.deliveries_before_stall for delivery in deliveries):
-                return self._lose_local(execution_id, tasks, batch)
-            return self._run_local(execution_id, tasks, batch)
-        except (StorageError, ContendedError) as error:
-            _logger.warning("could not handle %s: %s; its messages return", execution_id, error)
-        except Exception:
-            _logger.exception("could not handle %s; its messages return", execution_id)
+    def _handled(self, execution_id: str, step: Callable[[], bool]) -> bool:
+        """Whether a step of an execution was done; if not, its messages are to return."""
+        with log_keys(execution_id=execution_id):
+            try:
+                return step()
+            except (StorageError, ContendedError) as error:
+                _logger.warning("could not handle %s: %s; its messages return", execution_id, error)
+            except Exception:
+                _logger.exception("could not handle %s; its messages return", execution_id)
         return False
 
     def _take(self, execution_id: str, deliveries: Sequence[Delivery]) -> bool:
         return not deliveries or not self._turns.take({execution_id: deliveries}).returned
+
+    def _finish(self, execution_id: str, deliveries: list[Delivery], batch: Batch) -> bool:
+        """Run the local activities that an execution's turn scheduled, or that came by themselves."""
+        if any(delivery.receives >= self._runtime.limits.deliveries_before_stall for delivery in deliveries):
+            return self._lose_local(execution_id, _tasks(deliveries), batch)
+        return self._run_local(execution_id, _tasks(deliveries), batch)
 
     def _run_local(self, execution_id: str, received: list[Delivery], batch: Batch) -> bool:
         """Run local activities, round by round, as long as turns schedule more.
@@ -214,11 +228,15 @@ class OrchestratorHandler:
 
 
 def _suspicion(deliveries: Iterable[Delivery]) -> int:
-    """1 for messages that arrive for the first time, more for those with which a process may have died before."""
-    return max(
-        max(delivery.receives, 2 if isinstance(delivery.message, Wake) and delivery.message.tries else 1)
-        for delivery in deliveries
-    )
+    """1 for messages that arrive for the first time, more for those with which a process may have died before.
+
+    A local activity's task has a message of its own if it failed, or if it may have ended a process.
+    """
+    return max(max(delivery.receives, 2 if _repeats(delivery.message) else 1) for delivery in deliveries)
+
+
+def _repeats(message: Message) -> bool:
+    return isinstance(message, ActivityTask) or (isinstance(message, Wake) and message.tries > 0)
 
 
 def _again(deliveries: Iterable[Delivery]) -> list[Delivery]:
@@ -233,3 +251,7 @@ def _again(deliveries: Iterable[Delivery]) -> list[Delivery]:
 
 def _events(deliveries: Iterable[Delivery]) -> list[Delivery]:
     return [delivery for delivery in deliveries if not isinstance(delivery.message, ActivityTask)]
+
+
+def _tasks(deliveries: Iterable[Delivery]) -> list[Delivery]:
+    return [delivery for delivery in deliveries if isinstance(delivery.message, ActivityTask)]
