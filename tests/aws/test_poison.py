@@ -190,5 +190,25 @@ def test_one_message_that_cannot_be_stored_does_not_hold_up_the_batch(cloud: Clo
     assert len(struck) == 3
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_is_done_is_deleted_before_anything_runs_that_came_before(cloud: Cloud, refused: bool) -> None:
+    start_beside_healthy_ones(cloud)
+    assert cloud.receive(EVENTS)  # by a process that dies
+    cloud.clock.advance(61)
+    left: list[int] = []
+
+    def look(call: object) -> None:
+        if str(call) == "before sqs.DeleteMessage" and refused:
+            raise EndpointConnectionError(endpoint_url="https://sqs")
+        if str(call) == "before dynamodb.PutItem":
+            left.append(cloud.size(EVENTS))
+
+    cloud.hook = look
+    cloud.poll(EVENTS)
+    assert left == ([4, 4, 4, 4] if refused else [4, 3, 2, 1])
+    assert cloud.size(EVENTS) == 0
+    check_healthy_ones(cloud, within_s=5)
+
+
 def test_a_crash_is_no_exception_that_code_could_swallow() -> None:
     assert not issubclass(Crash, Exception)
