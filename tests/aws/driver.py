@@ -457,6 +457,7 @@ def deploy(clients: Clients, activities: Iterable[str], *, max_receives: Mapping
         events_queue=queue(EVENTS, "events-dead.fifo"),
         delay_queue=queue(DELAY, "delay-dead"),
         delay_queue_arn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{DELAY}",
+        delay_dead_letters_arn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:delay-dead",
         schedule_group="schedules",
         schedule_role=f"arn:aws:iam::{ACCOUNT}:role/schedules",
         token_secret=secret["ARN"],

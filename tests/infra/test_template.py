@@ -136,6 +136,17 @@ def test_the_events_queue_is_a_fifo_queue_of_high_throughput() -> None:
     )
 
 
+def test_what_a_schedule_cannot_deliver_may_go_to_the_dead_letters_of_the_delay_queue() -> None:
+    (policy,) = resources("AWS::IAM::Role")["ScheduleRole"]["Policies"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert (statement["Action"], referred(statement["Resource"])) == (
+        "sqs:SendMessage*",
+        {"DelayQueue", "DelayDeadLetters"},
+    )
+    dead_letters = one(resources(QUEUE)["DelayQueue"]["RedrivePolicy"]["deadLetterTargetArn"])
+    assert one(environment()["DURABLY_DELAY_DEAD_LETTERS_ARN"]) == dead_letters == "DelayDeadLetters"
+
+
 # --- permissions ------------------------------------------------------------------------------------------------
 
 

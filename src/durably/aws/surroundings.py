@@ -21,8 +21,10 @@ from durably.ports.clock import Clock, Entropy
 from durably.ports.tokens import TokenSigner
 from durably.runtime.runtime import Budget, Limits, Runtime, unlimited
 
-# a death takes its whole batch along until the visibility timeout ends, so what ended a process is tried again slowly
-_LIMITS = Limits(deadly_pause_ms=60_000)
+# A death takes its whole batch along until the visibility timeout ends, so what ended a process is tried again slowly.
+# A message that was given back, because a service throttled, counts as received: with its pauses of 5, 10 and 20 s, the
+# service has 35 s before that is taken for a deadly turn.
+_LIMITS = Limits(deliveries_before_stall=5, deadly_pause_ms=60_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -205,8 +205,8 @@ def _store(
         run=run,
         turn=last,
         successor=prefix(turns, reset, nonce=last.nonce, code_version=last.code_version),
-        send=(*errands(run, last, state), first_wake(run.next)),
-        cancel=cancels(run, last, state),
+        send=(*errands(run, state, since=last.number), first_wake(run.next)),
+        cancel=cancels(run, state, since=last.number),
         change=record_change(run, last),
     )
     return backend.commit([commit])[0].status == "stored"
