@@ -55,7 +55,7 @@ from tests.aws.payloads import (
 )
 
 VISIBILITY_S = 60
-MAX_RECEIVES = 5
+MAX_RECEIVES = 20
 MAPPINGS: dict[str, str] = {  # queue -> function
     EVENTS: "orchestrator",
     ACTIVITIES: "activities",
@@ -215,6 +215,7 @@ class Cloud:
             signer=SecretTokenSigner(settings, clients, self.clock),
             codec=_CODEC,
             code_version=self.code_version,
+            sleep=self.clock.advance,
         )
         if self.limits is not None:
             surroundings = replace(surroundings, limits=self.limits)

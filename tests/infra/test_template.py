@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from durably.adapters.aws import keys, settings
+from tests.aws.driver import MAX_RECEIVES
 from tests.contract.aws import PROJECTED
 from tests.infra.reading import (
     FUNCTION,
@@ -104,7 +105,7 @@ def test_a_queue_has_a_dead_letter_queue_or_is_one_that_is_consumed(queue: str) 
     else:
         dead_letters = one(redrive["deadLetterTargetArn"])
         assert resources(QUEUE)[dead_letters].get("FifoQueue") == resources(QUEUE)[queue].get("FifoQueue")
-        assert redrive["maxReceiveCount"] >= 5  # as AWS advises for queues that Lambda consumes
+        assert redrive["maxReceiveCount"] == MAX_RECEIVES  # a quarter of an hour of refusals
         assert consumers not in ([], ["DeadLetters"])
 
 

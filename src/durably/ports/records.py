@@ -81,7 +81,7 @@ class ActivityItem:
             expired), "cancelled".
         attempt: the attempt that the state speaks of, 1-based.
         version: counts the writes; a write names the version that it replaces, 0 for none.
-        deadline_ms: when an open callback expires.
+        deadline_ms: when an open callback expires, or until when the owner of a claim may be running its attempt.
         owner: who claimed the attempt.
         digest: SHA-256 of what the callback brought.
         result: what a completed callback brought, JSON text; sent again when the callback is repeated.
