@@ -222,15 +222,21 @@ def retry_or_fail(
             next_item = ActivityItem(
                 key=task.key, state="retrying", attempt=next_task.attempt, version=version, last_failure=failure
             )
-            return next_item, Outgoing(next_task, due_ms)
+            return _remembering(next_item, item), Outgoing(next_task, due_ms)
     event = ActivityFailed(seq=task.key.seq, failure=failure, attempt=task.attempt)
     closed = None
     if item is not None:
         closed = ActivityItem(key=task.key, state="closed", attempt=task.attempt, version=version, last_failure=failure)
+        closed = _remembering(closed, item)
     return closed, EventMessage(run=task.run, event=event)
 
 
 # --- inside ------------------------------------------------------------------------------------------------
+
+
+def _remembering(item: ActivityItem, before: ActivityItem | None) -> ActivityItem:
+    """The item with the callback that answered an earlier attempt: it may be repeated."""
+    return item if before is None else replace(item, answered=before.answered, digest=before.digest)
 
 
 def _answer(event: EventMessage, delivery: Delivery) -> Answer:
@@ -401,6 +407,7 @@ def _open_callback(
     )
     deadline = None if deadline_ms is None else _deadline(task, deadline_ms)
     send = () if deadline is None else (deadline,)
+    opened = _remembering(opened, item)
     if not runtime.backend.settle(Settlement(item=opened, send=send, guard=deadline)).written:
         raise _contended(task)
     if deadline is not None and runtime.clock.now_ms() >= deadline.due_ms:
