@@ -20,6 +20,7 @@ from tests.infra.reading import (
     environment,
     referred,
     resources,
+    statements,
     template,
 )
 
@@ -161,8 +162,9 @@ def test_exactly_what_the_code_calls_is_allowed() -> None:
     needed = {iam_action(call) for call in calls}
     by_lambda_itself = {"sqs:ReceiveMessage", "sqs:DeleteMessage"}
     by_the_scheduler = {"iam:PassRole"}
+    by_nobody = {"s3:ListBucket"}  # see below
     assert {action for function in resources(FUNCTION) for action, _ in allowed(function)} == (
-        needed | by_lambda_itself | by_the_scheduler
+        needed | by_lambda_itself | by_the_scheduler | by_nobody
     )
 
 
@@ -171,6 +173,15 @@ def iam_action(call: str) -> str:
     action = "".join(word.capitalize() for word in method.removesuffix("_batch").split("_"))
     # SAM's own policy templates allow the batch forms by name, too
     return f"{service}:{action}*" if action in {"SendMessage", "ChangeMessageVisibility"} else f"{service}:{action}"
+
+
+@each_function
+def test_whoever_reads_from_the_bucket_is_told_what_is_not_there(function: str) -> None:
+    """S3 answers 404 to those who may list the bucket, 403 to all others (AWS docs, GetObject), as if forbidden."""
+    reading = [each for each in statements(function) if "s3:GetObject" in each["Action"]]
+    for statement in reading:
+        assert "s3:ListBucket" in statement["Action"]
+        assert {"Fn::GetAtt": "Bucket.Arn"} in statement["Resource"]
 
 
 @each_function
