@@ -250,6 +250,13 @@ def test_a_queue_has_alarms(queue: str) -> None:
     assert queue in watched
 
 
+def test_only_bodies_of_messages_expire_and_not_before_their_queues_forget_them() -> None:
+    rules = resources("AWS::S3::Bucket")["Bucket"]["LifecycleConfiguration"]["Rules"]
+    (rule,) = (each for each in rules if {"ExpirationInDays", "ExpirationDate", "Transitions"} & each.keys())
+    assert rule["Prefix"] == keys.MESSAGES_PREFIX
+    assert rule["ExpirationInDays"] * 24 * 3600 >= 4 * TWO_WEEKS_S  # dead letters come back, for as long again
+
+
 def test_data_outlives_the_stack() -> None:
     for id_ in ("Table", "Bucket"):
         assert template()["Resources"][id_]["DeletionPolicy"] == "RetainExceptOnCreate"
