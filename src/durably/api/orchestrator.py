@@ -28,7 +28,8 @@ class StartOptions:
     Attributes:
         id_reuse: what if the id is taken: "reject" always raises; "allow_if_closed" starts another life once the
             last one has ended; "use_existing" returns a handle of the one that is there, open or closed.
-        request_id: the same start, repeated under the same request id, finds its own execution.
+        request_id: the same start, repeated under the same request id, finds its own execution, until another request
+            takes the id over (docs/adr/0009).
     """
 
     id_reuse: IdReuse = "reject"
