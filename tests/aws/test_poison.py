@@ -10,7 +10,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from durably import Orchestrator
 from tests.aws import programs
-from tests.aws.driver import Cloud, Crash, deployed
+from tests.aws.driver import MAX_RECEIVES, Cloud, Crash, deployed
 from tests.aws.payloads import EVENTS
 from tests.aws.programs import calls, deadly
 
@@ -110,7 +110,7 @@ def test_an_activity_that_ends_its_process_at_every_try_fails_through_its_policy
 
     check_healthy_ones(cloud, within_s=70)
     assert cloud.result("x-1") == "durably.core.errors.AttemptLostError"
-    assert calls["fatal"] == 3 * 5  # attempts times receives; receives alone are never attempts
+    assert calls["fatal"] == 3 * MAX_RECEIVES  # attempts times receives; receives alone are never attempts
 
 
 def test_an_activity_that_recovers_goes_on_where_its_attempts_stand(cloud: Cloud) -> None:
@@ -162,7 +162,7 @@ def test_a_turn_that_dies_of_the_news_that_a_local_activity_is_lost_is_noticed(c
 
 def test_a_dead_event_comes_back_under_a_new_deduplication_id(cloud: Cloud) -> None:
     cloud.client.start("x-1", programs.pipeline, 1)
-    for _ in range(5):
+    for _ in range(MAX_RECEIVES):
         assert cloud.receive(EVENTS)  # by a consumer that never answers
         cloud.clock.advance(61)
     assert not cloud.receive(EVENTS)

@@ -75,13 +75,13 @@ def _still_again(task: Any, *, due_ms: int, failure: Any) -> Any:
     return replace(task, attempt=task.attempt + 1, queued_at_ms=due_ms, last_failure=failure)
 
 
-def _unclaimed(runtime: Any, task: Any, item: ActivityItem | None) -> ActivityItem:
+def _unclaimed(runtime: Any, task: Any, *_: object) -> ActivityItem:
     return ActivityItem(key=task.key, state="claimed", attempt=task.attempt, version=1, owner="me")
 
 
-def _always_superfluous(runtime: Any, delivery: Delivery) -> Any:
+def _always_superfluous(runtime: Any, delivery: Delivery, **kwargs: Any) -> Any:
     """A task that was sent again is taken for superfluous at each delivery, not only at its first."""
-    return attempt.open_attempt(runtime, replace(delivery, receives=1))
+    return attempt.open_attempt(runtime, replace(delivery, receives=1), **kwargs)
 
 
 def _dropped(runtime: Any, task: Any, item: Any, receipt: str) -> None:

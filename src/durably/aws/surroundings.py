@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Surroundings:
         settings: names of the deployment's resources.
         limits: numbers that keep one execution from hurting others.
         code_version: of the orchestrators, recorded with each turn; by default a hash of their source files.
+        sleep: between two attempts at what the store refused.
     """
 
     settings: AwsSettings
@@ -46,6 +48,7 @@ class Surroundings:
     codec: PydanticCodec = field(default_factory=PydanticCodec)
     limits: Limits = _LIMITS
     code_version: str | None = None
+    sleep: Callable[[float], None] = time.sleep
 
     @classmethod
     def from_environment(cls) -> Surroundings:

@@ -17,6 +17,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durably.adapters.aws import keys
@@ -158,7 +159,8 @@ class Queues:
         if not queue and crowded:
             queue, wait_ms = self._settings.delay_queue, 0
         try:
-            body = seal(outgoing, self._put)
+            # a schedule may wait longer than an object that expires lives
+            body = seal(outgoing, partial(self._put, passing=wait_ms <= _LARGEST_DELAY_MS))
         except PayloadError as error:
             return self._addressed(index, _failed(message, error), now_ms, again)
         if queue == self._settings.events_queue:
@@ -184,9 +186,9 @@ class Queues:
             return self._settings.delay_queue
         return self._settings.events_queue
 
-    def _put(self, gen: str, raw: bytes) -> Reference:
+    def _put(self, gen: str, raw: bytes, *, passing: bool) -> Reference:
         check_size(len(raw))
-        return self._bodies.put(gen, raw)
+        return self._bodies.put(gen, raw, passing=passing)
 
     def _failure(self, letter: _Letter, reason: str, outcome: _Outcome) -> Iterable[_Letter]:
         """The news that a message can never be sent."""
