@@ -86,9 +86,9 @@ class Mock(Generic[P, R]):
         return self
 
     @overload
-    def side_effect(self, effect: Callable[P, Coroutine[Any, Any, R]], /) -> Self: ...
-    @overload
     def side_effect(self, effect: Callable[P, R], /) -> Self: ...
+    @overload
+    def side_effect(self, effect: Callable[P, Coroutine[Any, Any, R]], /) -> Self: ...
     @overload
     def side_effect(self, effect: Iterable[R | BaseException | type[BaseException]], /) -> Self: ...
     def side_effect(self, effect: Any, /) -> Self:
@@ -108,16 +108,6 @@ class Mock(Generic[P, R]):
 
     # --- how it was called -----------------------------------------------------------------------------------
 
-    @property
-    def called(self) -> bool:
-        """Whether it was called at all."""
-        return bool(self.calls)
-
-    @property
-    def called_once(self) -> bool:
-        """Whether it was called exactly once."""
-        return len(self.calls) == 1
-
     def assert_called_with(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """The last call had these arguments."""
         expected = self._named(args, kwargs)
@@ -127,9 +117,18 @@ class Mock(Generic[P, R]):
 
     def assert_called_once_with(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """There was one call, and it had these arguments."""
+        self.assert_called_once()
+        self.assert_called_with(*args, **kwargs)
+
+    def assert_called_once(self) -> None:
+        """There was one call."""
         calls = [call.arguments for call in self.calls]
         assert len(calls) == 1, f"{self.name} was called {len(calls)} times, not once: {calls}"
-        self.assert_called_with(*args, **kwargs)
+
+    def assert_not_called(self) -> None:
+        """There was none."""
+        calls = [call.arguments for call in self.calls]
+        assert not calls, f"{self.name} was called {len(calls)} times: {calls}"
 
     # --- inside ------------------------------------------------------------------------------------------------
 
