@@ -45,7 +45,12 @@ class OpenRegistry(Registry):
         """
         if all(known.fn is not orchestrator.fn or known.name != orchestrator.name for known in self._admitted):
             self._admitted.append(orchestrator)
-            self._build()
+            try:
+                self._build()
+            except DefinitionError:
+                self._admitted.pop()
+                self._build()
+                raise
 
     def stand_in(self, names: Iterable[str], runnable: RunnableActivity) -> None:
         """Let `runnable` run under these names instead of whatever has them."""
@@ -79,12 +84,12 @@ class OpenRegistry(Registry):
 
     def _reachable(self, kind: type[Any], name: str) -> list[Any]:
         """The definitions of a kind and name that the admitted orchestrators can reach; one for each function."""
-        found: dict[object, Any] = {}
+        found: dict[int, Any] = {}
         for definition in _definitions(self._admitted):
             if isinstance(definition, kind) and name in (definition.name, *definition.aliases):
-                found.setdefault(cast(Any, definition).fn, definition)
+                found.setdefault(id(cast(Any, definition).fn), definition)
         if len(found) > 1:
-            places = ", ".join(sorted(f"{fn.__module__}.{fn.__qualname__}" for fn in cast("Iterable[Any]", found)))
+            places = ", ".join(sorted(f"{one.__module__}.{one.__qualname__}" for one in found.values()))
             raise DefinitionError(
                 f"The orchestrator can reach several definitions named {name!r}: {places}. Say which one is meant: "
                 "Environment(orchestrators=[...], activities=[...])."
@@ -101,17 +106,23 @@ def _definitions(roots: Iterable[Orchestrator[..., Any]]) -> Iterator[Orchestrat
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, Orchestrator | Activity):
+        kind: type[Any] = type(value)  # a proxy's `__class__` may do anything
+        if issubclass(kind, Orchestrator | Activity):
             definition = cast("Orchestrator[..., Any] | Activity[..., Any]", value)
             yield definition
             waiting.append(cast(Any, definition).fn)
-        elif isinstance(value, FunctionType):
+        elif issubclass(kind, FunctionType):
             waiting.extend(_closure(value))
-            waiting.append(sys.modules.get(value.__module__))
-        elif isinstance(value, type):
-            waiting.append(sys.modules.get(value.__module__))
-        elif isinstance(value, ModuleType) and value.__name__.partition(".")[0] not in _SKIPPED:
-            waiting.extend(list(vars(value).values()))
+            waiting.append(_module_of(value))
+        elif issubclass(kind, type):
+            waiting.append(_module_of(value))
+        elif issubclass(kind, ModuleType) and value.__name__.partition(".")[0] not in _SKIPPED:
+            waiting.extend(list(cast(ModuleType, value).__dict__.values()))
+
+
+def _module_of(value: Any) -> ModuleType | None:
+    name = getattr(value, "__module__", None)
+    return sys.modules.get(name) if isinstance(name, str) else None
 
 
 def _closure(fn: Callable[..., Any]) -> Iterator[Any]:

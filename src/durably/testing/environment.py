@@ -198,7 +198,7 @@ class Environment:
         """The callbacks that are open now, oldest first."""
         return self._driver.open_callbacks(self.settle)
 
-    def callback(self, activity: Activity[P, R], /, execution_id: str | None = None) -> OpenCallback[R]:
+    def callback(self, activity: CallbackActivity[P, R], /, execution_id: str | None = None) -> OpenCallback[R]:
         """The oldest open callback of an activity, to be completed by hand.
 
         Raises:

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from durably import Context, DefinitionError, ExecutionFailedError, activity, orchestrator
+from durably.codec.payloads import PydanticCodec
 from durably.core.errors import ConfigurationError, NonDeterminismError, TurnLimitError
 from durably.runtime.runtime import Limits
 from durably.testing import Environment, MockError, WaitsForEverError, assert_in_order, outline
+from durably.testing.definitions import OpenRegistry
 from tests.unit.testing import programs
 from tests.unit.testing.programs import Order, archive, buy, polling, price, sleepy, stuck, weighed
 
@@ -178,6 +180,28 @@ def test_activities_are_found_where_the_orchestrator_can_reach_them(env: Environ
         return await helper(1)
 
     assert env.run(outer) == 5
+
+
+def test_an_orchestrator_that_another_one_names_is_found() -> None:
+    @orchestrator
+    async def child(ctx: Context) -> None: ...
+
+    @orchestrator
+    async def parent(ctx: Context) -> str:
+        return child.name
+
+    registry = OpenRegistry([parent], [], codec=PydanticCodec())
+    found = registry.program("child")
+    assert found is not None
+    assert found.name == "child"
+    assert registry.program("grandchild") is None
+
+
+def test_another_orchestrator_of_the_same_name_is_refused_and_the_first_one_stays(env: Environment) -> None:
+    assert env.run(sleepy, 0)
+    with pytest.raises(DefinitionError, match="share the persisted name 'sleepy'"):
+        env.run(orchestrator(name="sleepy")(stuck.fn))
+    assert env.run(sleepy, 0)
 
 
 def test_two_activities_of_a_name_are_not_guessed_between(env: Environment) -> None:
