@@ -106,18 +106,22 @@ def _definitions(roots: Iterable[Orchestrator[..., Any]]) -> Iterator[Orchestrat
         if id(value) in seen:
             continue
         seen.add(id(value))
-        kind: type[Any] = type(value)  # a proxy's `__class__` may do anything
-        if issubclass(kind, Orchestrator | Activity):
+        if _is_a(value, Orchestrator, Activity):
             definition = cast("Orchestrator[..., Any] | Activity[..., Any]", value)
             yield definition
             waiting.append(cast(Any, definition).fn)
-        elif issubclass(kind, FunctionType):
+        elif _is_a(value, FunctionType):
             waiting.extend(_closure(value))
             waiting.append(_module_of(value))
-        elif issubclass(kind, type):
+        elif _is_a(value, type):
             waiting.append(_module_of(value))
-        elif issubclass(kind, ModuleType) and value.__name__.partition(".")[0] not in _SKIPPED:
+        elif _is_a(value, ModuleType) and value.__name__.partition(".")[0] not in _SKIPPED:
             waiting.extend(list(cast(ModuleType, value).__dict__.values()))
+
+
+def _is_a(value: object, *kinds: type[Any]) -> bool:
+    """`isinstance`, without asking a proxy's `__class__`, which may do anything."""
+    return issubclass(type(value), kinds)
 
 
 def _module_of(value: Any) -> ModuleType | None:
