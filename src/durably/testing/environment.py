@@ -227,6 +227,7 @@ class Environment:
 
     def advance(self, duration: timedelta, /) -> None:
         """Let virtual time pass, and everything happen that is due meanwhile."""
+        self._refuse_inside("time was advanced")
         until_ms = self._clock.now_ms() + milliseconds(duration)
         self.settle()
         while (due_ms := self._next_due_ms()) is not None and due_ms <= until_ms:
@@ -249,11 +250,7 @@ class Environment:
 
     def _wait(self) -> None:
         """Somebody waits for a result: do what is due, or move on to what will be."""
-        if self._busy:
-            raise WaitsForEverError(
-                "A result was waited for inside an activity or a function given to env.after, where the environment "
-                "cannot go on. Wait in the test itself."
-            )
+        self._refuse_inside("a result was waited for")
         before = self._driver.turns
         self.settle()
         if self._driver.turns > before:
@@ -263,6 +260,13 @@ class Environment:
             raise WaitsForEverError(what_is_waited_for(self.client))
         self._clock.move_to(due_ms)
         self.settle()
+
+    def _refuse_inside(self, what: str) -> None:
+        if self._busy:
+            raise WaitsForEverError(
+                f"In an activity, or in a function given to env.after, {what}; the environment cannot go on until that "
+                "has returned. Do it in the test itself."
+            )
 
     def _call_what_is_due(self) -> bool:
         if not self._later or self._later[0][0] > self._clock.now_ms():

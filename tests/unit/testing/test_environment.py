@@ -126,10 +126,11 @@ def test_an_execution_that_polls_for_ever_is_told_from_one_that_is_long() -> Non
         env.run(polling)
 
 
-def test_a_result_cannot_be_waited_for_inside_an_activity(env: Environment) -> None:
+@pytest.mark.parametrize("what", ["a result was waited for", "time was advanced"])
+def test_nothing_can_be_waited_for_while_something_else_is_under_way(what: str, env: Environment) -> None:
     handle = env.start("nap", sleepy, 1)
-    env.after(timedelta(hours=1), handle.result)
-    with pytest.raises(WaitsForEverError, match="Wait in the test itself"):
+    env.after(timedelta(hours=1), handle.result if "result" in what else lambda: env.advance(timedelta(hours=1)))
+    with pytest.raises(WaitsForEverError, match=f"{what}.*Do it in the test itself"):
         env.advance(timedelta(days=1))
 
 

@@ -130,9 +130,14 @@ def test_an_assertion_in_a_mock_is_the_tests_own(env: Environment) -> None:
         assert order.item == "milk"
         return "sent"
 
-    env.mock(ship, checks)
-    with pytest.raises(AssertionError, match="milk"):
-        env.run(tolerant)
+    async def checks_later(order: Order) -> str:
+        await asyncio.sleep(0)
+        return checks(order)
+
+    for replacement in (checks, checks_later):
+        env.mock(ship).side_effect(replacement)
+        with pytest.raises(AssertionError, match="milk"):
+            env.run(tolerant)
     env.mock(ship).raises(AssertionError("in the activity"))
     assert env.run(tolerant) == "swallowed"
 
