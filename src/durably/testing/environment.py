@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from types import TracebackType
@@ -17,6 +18,7 @@ from durably.client import Client, Handle
 from durably.codec.exports import encode_export, exported
 from durably.codec.payloads import PydanticCodec
 from durably.core.context import instant
+from durably.core.errors import ExecutionFailedError
 from durably.core.history import HistoryEntry
 from durably.runtime.runtime import Limits, Runtime
 from durably.runtime.start import existing_record
@@ -118,8 +120,7 @@ class Environment:
             WaitsForEverError: it waits for something that nothing brings.
             NonDeterminismError: it asked for something else when it was replayed.
         """
-        self._started += 1
-        return self.start(f"execution-{self._started}", orchestrator, *args, **kwargs).result()
+        return self.start(self._new_id(), orchestrator, *args, **kwargs).result()
 
     def start(
         self, execution_id: str, orchestrator: Orchestrator[P, R], /, *args: P.args, **kwargs: P.kwargs
@@ -150,12 +151,14 @@ class Environment:
             NonDeterminismError: a replay asked for something else; and all that `run` raises.
         """
         with self._driver.restarting():
-            result = self.run(orchestrator, *args, **kwargs)
+            handle = self.start(self._new_id(), orchestrator, *args, **kwargs)
+            with suppress(ExecutionFailedError):  # a failure is to be replayed as well
+                handle.result()
         key = existing_record(self._runtime.backend, self._last_id).key
         turns = self._runtime.backend.load_turns(key)
         check_here(key, orchestrator.name, turns, self._registry)
         check_elsewhere(self.export(), orchestrator, self._hash_seeds)
-        return result
+        return handle.result()
 
     # --- activities --------------------------------------------------------------------------------------------
 
@@ -260,6 +263,10 @@ class Environment:
             raise WaitsForEverError(what_is_waited_for(self.client))
         self._clock.move_to(due_ms)
         self.settle()
+
+    def _new_id(self) -> str:
+        self._started += 1
+        return f"execution-{self._started}"
 
     def _refuse_inside(self, what: str) -> None:
         if self._busy:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from durably import Context, orchestrator
+from durably import Context, ExecutionFailedError, orchestrator
 from durably.core.errors import ConfigurationError, NonDeterminismError
 from durably.testing import Environment, assert_in_order, assert_replay_safe
 from tests.unit.testing import programs
@@ -50,6 +50,20 @@ def test_it_is_restarted_at_every_event(env: Environment) -> None:
     assert [entry.turn for entry in env.history() if entry.event.kind == "ActivityCompleted"] == [3] * 5
     assert env.client.describe("execution-1").turns == 7
     assert len(closed) > 7
+
+
+def test_an_execution_that_fails_is_replayed_before_its_error_is_raised(env: Environment) -> None:
+    @orchestrator
+    async def fails(ctx: Context, *, safely: bool) -> None:
+        if not safely:
+            names.append(await price(f"tea {len(names)}"))
+        raise ValueError("as planned")
+
+    names: list[int] = []
+    with pytest.raises(ExecutionFailedError, match="as planned"):
+        env.assert_replay_safe(fails, safely=True)
+    with pytest.raises(NonDeterminismError):
+        env.assert_replay_safe(fails, safely=False)
 
 
 def test_state_that_outlives_a_replay_is_found(env: Environment) -> None:
