@@ -16,6 +16,7 @@ DATABASE = "DURABLY_DB"
 DEFAULT_DATABASE = "durably.db"
 DEFAULT_PORT = 8700
 DEFAULT_GRACE_S = 30.0
+DEFAULT_REPLAY_S = 60.0
 DEFAULT_SOURCES = ("orchestrators", "activities")
 
 _STATUSES = ("running", "stalled", "completed", "failed", "terminated")
@@ -187,6 +188,13 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--status", choices=_STATUSES)
     parser.add_argument("--orchestrator", metavar="NAME")
     parser.add_argument("--limit", type=_count, default=1_000, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_REPLAY_S,
+        metavar="SECONDS",
+        help="how long one replay may take, so that code that never ends holds nobody else up (default: %(default)g)",
+    )
     _add_sources(parser)
     _add_aws(parser)
     _add_database(parser)

@@ -19,7 +19,15 @@ from durably.client import Client
 from durably.codec.exports import ExportedHistory, decode_export, encode_export, exported
 from durably.codec.payloads import PydanticCodec
 from durably.core.context import instant
-from durably.core.errors import ClientError, ConfigurationError, DurablyError, NonDeterminismError, Stall
+from durably.core.errors import (
+    ClientError,
+    ConfigurationError,
+    DurablyError,
+    NonDeterminismError,
+    Stall,
+    TurnTimeoutError,
+)
+from durably.embedded.budget import Watchdog
 from durably.embedded.discovery import discover
 from durably.ports.backend import Backend
 from durably.ports.records import Record
@@ -65,10 +73,15 @@ def replay(options: Options) -> int:
     """`durably replay`."""
     registry = Registry(discover(_code(options)).orchestrators, codec=PydanticCodec())
     verdicts: list[_Verdict] = []
-    for history, read in _files(options) if options.files else _executions(options):
-        verdicts.append(_replayed(history, read, registry))
-        if not options.json:
-            _print(verdicts[-1])
+    watchdog = Watchdog(options.timeout)
+    watchdog.start()
+    try:
+        for history, read in _files(options) if options.files else _executions(options):
+            verdicts.append(_replayed(history, read, registry, watchdog))
+            if not options.json:
+                _print(verdicts[-1])
+    finally:
+        watchdog.stop()
     disagreeing = [verdict for verdict in verdicts if verdict.verdict != "agrees"]
     if options.json:
         print_json([asdict(verdict) for verdict in verdicts])
@@ -110,13 +123,16 @@ def _stored(store: Backend, record: Record) -> ExportedHistory:
     return exported(record, store.load_turns(record.key))
 
 
-def _replayed(name: str, read: Callable[[], ExportedHistory], registry: Registry) -> _Verdict:
+def _replayed(name: str, read: Callable[[], ExportedHistory], registry: Registry, watchdog: Watchdog) -> _Verdict:
     try:
         history = read()
     except (OSError, ValueError, DurablyError) as error:
         return _Verdict(history=name, verdict="unreadable", error=str(error))
     try:
-        events = replay_history(history, registry).events
+        with watchdog.budget() as budget:
+            events = replay_history(history, registry).events
+        if budget.exceeded:  # and the orchestrator swallowed what it was interrupted by
+            raise TurnTimeoutError
     except Stall as stall:
         verdict: Literal["diverged", "stalled"] = "diverged" if isinstance(stall, NonDeterminismError) else "stalled"
         return _Verdict(history=name, verdict=verdict, orchestrator=history.orchestrator, error=str(stall))

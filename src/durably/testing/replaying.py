@@ -53,8 +53,8 @@ def replay(
 
 
 def replay_history(history: ExportedHistory, registry: Registry) -> Replayed:
-    """Replay a history, and apply the events that wait in it. Raises as `replay`."""
-    events = replay_turns(history.key, history.orchestrator, history.turns, registry)
+    """Replay a history, and apply the events that wait in it as its next turn would. Raises as `replay`."""
+    events = replay_turns(history.key, history.orchestrator, history.turns, registry, go_on=True)
     return Replayed(execution_id=history.execution_id, orchestrator=history.orchestrator, events=events)
 
 
@@ -65,6 +65,7 @@ def replay_turns(
     registry: Registry,
     *,
     between: Callable[[], object] | None = None,
+    go_on: bool = False,
 ) -> int:
     """Replay turns from scratch; how many events that were.
 
@@ -74,6 +75,8 @@ def replay_turns(
         turns: all of the run, from the first.
         registry: holds the orchestrator.
         between: called after each turn.
+        go_on: then apply the events that are stored and not applied, live, as the next turn would: those of a stalled
+            execution, or its end by an operator.
 
     Raises:
         NonDeterminismError, MissingDefinitionError, Stall: as `replay`.
@@ -92,14 +95,13 @@ def replay_turns(
             for number in range(1, len(turns) + 1):
                 replay_applied(execution, turns[:number])
                 between()
-        execution.replaying = True  # its logger stays silent
-        for event in _waiting(turns):
+        for event in _waiting(turns) if go_on else ():
             execution.apply(event)
         return execution.applied
 
 
 def _waiting(turns: Iterable[Turn]) -> list[Any]:
-    """The events that are stored and not applied: those of a stalled execution, and its end by an operator."""
+    """The events that are stored and not applied."""
     state = RunState()
     for turn in turns:
         state.add(turn)

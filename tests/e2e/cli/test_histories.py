@@ -71,6 +71,11 @@ def test_executions_are_chosen_and_the_unreadable_and_the_missing_are_told(serve
 
     (served.directory / "odd.json").write_text("{}")
     assert replayed("odd.json", "none.json", code=1) == [("odd.json", "unreadable"), ("none.json", "unreadable")]
+    endless = "while True:\n            pass\n        return await greet("
+    served.write("orchestrators/flows.py", ORCHESTRATORS.replace("return await greet(", endless))
+    assert replayed("--timeout", "0.5", code=1) == [
+        *(("unfortunate-1", "agrees"), ("failing-1", "agrees"), ("hello-1", "stalled")),
+    ]
     served.write("orchestrators/flows.py", "")
     assert replayed("--status", "completed", code=1) == [("hello-1", "stalled")]
 
