@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from durably.client import Client, Description, PendingActivity
+from durably.client import Client
+from durably.descriptions import Description, PendingActivity
 
 
 def what_is_waited_for(client: Client) -> str:
