@@ -274,6 +274,18 @@ async def relay(ctx: Context, left: int, total: int = 0) -> int:
     return await ctx.continue_as_new(left - 1, await double(total) // 2)
 
 
+SIGNALS_A_RUN = 1_000
+
+
+@orchestrator
+async def tally(ctx: Context, left: int, total: int = 0) -> int:
+    """The sum of so many signals, a thousand a run."""
+    for _ in range(min(left, SIGNALS_A_RUN)):
+        total += await ctx.receive(GO)
+    left -= min(left, SIGNALS_A_RUN)
+    return await ctx.continue_as_new(left, total) if ctx.info.history_length > SIGNALS_A_RUN else total
+
+
 @orchestrator
 async def account(ctx: Context, enough: int) -> int:
     """Updates until there is enough."""
@@ -328,6 +340,7 @@ ORCHESTRATORS: list[Orchestrator[..., Any]] = [
     member,
     family,
     relay,
+    tally,
     account,
     tidy,
 ]
