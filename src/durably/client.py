@@ -319,7 +319,7 @@ class Client:
 
         Raises:
             ExecutionNotFoundError: there is no such execution.
-            ClientError: it is open, or it completed.
+            NothingToRetryError: it is open, or it completed.
         """
         version = self._registry.code_version
         run = retry_execution(self._backend, self._clock, self._entropy, execution_id, reason, code_version=version)
