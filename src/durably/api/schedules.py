@@ -241,7 +241,7 @@ def _cron(when: Cron, after: datetime) -> Iterator[datetime]:
         from cronsim import CronSim, CronSimError
     except ImportError as error:
         raise ConfigurationError(
-            "Cron expressions are read by the package cronsim, which is not installed: pip install 'durably[schedules]'."
+            "Cron expressions are read by the package cronsim, which is missing: pip install 'durably[schedules]'."
         ) from error
     try:
         zone = UTC if when.zone == "UTC" else ZoneInfo(when.zone)

@@ -43,6 +43,10 @@ def _run(options: Options) -> int:
             from durably.cli.cost import cost
 
             return cost(options)
+        if options.command == "schedules":
+            from durably.cli.schedules import schedules
+
+            return schedules(options)
         from durably.cli.commands import COMMANDS
 
         return COMMANDS[options.command](options)

@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_one(history)
     _add_result(commands.add_parser("result", help="print what an execution returned"))
     _add_terminate(commands.add_parser("terminate", help="end an execution without asking its code"))
+    from durably.cli.schedule_arguments import add_schedules
+
+    add_schedules(commands.add_parser("schedules", help="start executions at instants"), _add_common)
     _add_cost(commands.add_parser("cost", help="price an execution on AWS"))
     _add_template(commands.add_parser("template", help="what the SAM template must say about the activities in code"))
     return parser
@@ -172,10 +175,14 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
-def _add_one(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+def _add_common(parser: argparse.ArgumentParser) -> None:
     _add_database(parser)
     _add_json(parser)
+
+
+def _add_one(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+    _add_common(parser)
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
