@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         _add_steering(commands.add_parser(name, help=help_), description)
     _add_reset(commands.add_parser("reset", help="go back to an event, in a new run"))
     _add_fork(commands.add_parser("fork", help="start another execution from an event of this one"))
+    from durably.cli.schedule_arguments import add_schedules
+
+    add_schedules(commands.add_parser("schedules", help="start executions at instants"), _add_common)
     _add_cost(commands.add_parser("cost", help="price an execution on AWS"))
     _add_export(commands.add_parser("export", help="write the history of an execution to a file"))
     _add_replay(commands.add_parser("replay", help="replay recorded histories against today's code"))
@@ -310,10 +313,14 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
-def _add_one(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+def _add_common(parser: argparse.ArgumentParser) -> None:
     _add_database(parser)
     _add_json(parser)
+
+
+def _add_one(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+    _add_common(parser)
 
 
 def _add_sources(parser: argparse.ArgumentParser) -> None:
