@@ -323,16 +323,6 @@ def _add_one(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
 
 
-def _add_sources(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--from",
-        dest="sources",
-        action="append",
-        metavar="PATH",
-        help="where orchestrators are defined; may be repeated (default: orchestrators/ and activities/)",
-    )
-
-
 def _add_wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
