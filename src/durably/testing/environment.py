@@ -20,6 +20,7 @@ from durably.codec.payloads import PydanticCodec
 from durably.core.context import instant
 from durably.core.errors import ExecutionFailedError
 from durably.core.history import HistoryEntry
+from durably.handles import Handle
 from durably.runtime.runtime import Limits, Runtime
 from durably.runtime.start import existing_record
 from durably.testing.callbacks import OpenCallback
