@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from durably.core.failures import Failure as Failure
     from durably.core.others import ChildHandle as ChildHandle
     from durably.core.retry import RetryPolicy as RetryPolicy
+    from durably.core.saga import Saga as Saga
+    from durably.core.saga import SagaCompensationError as SagaCompensationError
     from durably.descriptions import Description as Description
     from durably.handles import Handle as Handle
 
@@ -78,6 +80,7 @@ _HOMES = {
     "durably.core.failures": ("Failure",),
     "durably.core.others": ("ChildHandle",),
     "durably.core.retry": ("RetryPolicy",),
+    "durably.core.saga": ("Saga", "SagaCompensationError"),
     "durably.descriptions": ("Description",),
     "durably.handles": ("Handle",),
 }
@@ -115,6 +118,8 @@ __all__ = [
     "ResultTimeoutError",
     "RetryAfterError",
     "RetryPolicy",
+    "Saga",
+    "SagaCompensationError",
     "Signal",
     "SignalError",
     "Update",

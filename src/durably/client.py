@@ -79,6 +79,11 @@ class Client:
         self._handed_over = handed_over
         self._pause = pause
 
+    @property
+    def registry(self) -> Registry:
+        """The orchestrators that can be started, and the shapes of their inputs."""
+        return self._registry
+
     def start(
         self, execution_id: str, orchestrator: Orchestrator[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> Handle[R]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from demo.story import STORIES
 from tests.aws.driver import Cloud, deployed
 from tests.aws.payloads import EVENTS, REGION, LambdaContext, answer_body
 
@@ -32,7 +33,7 @@ def event(name: str) -> dict[str, Any]:
 
 
 def names(prefix: str = "") -> list[str]:
-    return sorted(path.stem for path in (ROOT / "events").glob(f"{prefix}*.json") if path.stem != "packet_routing")
+    return sorted(path.stem for path in (ROOT / "events").glob(f"{prefix}*.json") if path.stem not in STORIES)
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         monkeypatch.setenv("DURABLY_EVENTS_QUEUE", settings.events_queue)
         monkeypatch.setenv("DURABLY_DELAY_QUEUE", settings.delay_queue)
         monkeypatch.setenv("DURABLY_DELAY_QUEUE_ARN", settings.delay_queue_arn)
+        monkeypatch.setenv("DURABLY_DELAY_DEAD_LETTERS_ARN", settings.delay_dead_letters_arn)
         monkeypatch.setenv("DURABLY_ACTIVITY_QUEUES", json.dumps(by_queue))
         monkeypatch.setenv("DURABLY_SCHEDULE_GROUP", settings.schedule_group)
         monkeypatch.setenv("DURABLY_SCHEDULE_ROLE", settings.schedule_role)

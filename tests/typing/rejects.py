@@ -17,6 +17,7 @@ from durably import (
     callback_activity,
     orchestrator,
 )
+from durably.testing import Environment
 
 
 @dataclass
@@ -148,6 +149,27 @@ def starts(client: Client, packet: Packet) -> None:
     delivery: Delivery = client.start("id", route_packet, packet).result()  # E: the result is a Packet
 
 
+# --- tests ---------------------------------------------------------------------------------------------
+
+
+def tests(env: Environment, packet: Packet) -> None:
+    env.run(route_packet)  # E: the packet is missing
+    env.run(get_route, [])  # E: an activity is no orchestrator
+    delivery: Delivery = env.run(route_packet, packet)  # E: the result is a Packet
+    env.mock(route_packet)  # E: an orchestrator is no activity
+    env.mock(get_route).returns(3)  # E: it returns a str
+    env.mock(get_route).returns("one", 2)  # E: the second is no str
+    env.mock(get_route).side_effect([3])  # E: nor is this
+    env.mock(get_route).assert_called_with("failed")  # E: a string is no list
+    env.mock(get_route).assert_called_with()  # E: an argument is missing
+    env.mock(get_route).leaves_open()  # E: only a callback activity has a callback
+    env.mock(transmit).returns(packet)  # E: the callback brings a Delivery
+    env.callback(get_route)  # E: it has no callback
+    env.callback(transmit).complete(True)  # E: a bool is no Delivery
+    env.mock(get_route, other_result)  # E: returns something else
+    env.mock(price, other_result)  # E: takes something else
+
+
 # --- inside an orchestrator ----------------------------------------------------------------------------
 
 
@@ -156,6 +178,10 @@ def asks(ctx: Context, error: ActivityError, callback: Callback[Delivery]) -> No
     text: str = ctx.uuid4()  # E: a UUID
     ctx.execution_id = "other"  # E: read-only
     ctx.sleep(3)  # E: asyncio.sleep is the one sleep
+    ctx.saga().compensate(get_route)  # E: its argument is missing
+    ctx.saga().compensate(len, [])  # E: no awaitable
+    ctx.map(get_route, [1, 2])  # E: items are lists of strings
+    ctx.race(get_route([]), 7)  # E: 7 cannot be awaited
     error.matches(ValueError("boom"))  # E: a class or its name, no instance
     callback.url = "elsewhere"  # E: read-only
     number: int = callback.url  # E: a str

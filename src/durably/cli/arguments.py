@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from durably import __version__
@@ -15,11 +16,13 @@ DATABASE = "DURABLY_DB"
 DEFAULT_DATABASE = "durably.db"
 DEFAULT_PORT = 8700
 DEFAULT_GRACE_S = 30.0
+DEFAULT_REPLAY_S = 60.0
 DEFAULT_REPLY_S = 30.0
 DEFAULT_SOURCES = ("orchestrators", "activities")
 
 STATUSES = ("running", "stalled", "suspended", "completed", "failed", "cancelled", "terminated")
 _ID_REUSE = ("reject", "allow_if_closed", "use_existing")
+_FORMATS = ("text", "json", "github")
 _LEVELS = ("debug", "info", "warning", "error")
 _A_TURN = "how long the orchestrator's function runs for a turn (default: %(default)s)"
 _AN_ACTIVITY = "how long an activity's function runs for an attempt (default: %(default)s)"
@@ -77,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     history.description = "List what happened in an execution, in order, each event followed by what it caused."
     _add_one(history)
     _add_result(commands.add_parser("result", help="print what an execution returned"))
+    _add_lint(commands.add_parser("lint", help="find what in orchestrators would not survive a replay"))
     _add_signal(commands.add_parser("signal", help="send a signal"))
     _add_query(commands.add_parser("query", help="ask an execution, open or closed"))
     _add_update(commands.add_parser("update", help="send a request and print the reply"))
@@ -84,7 +88,12 @@ def _parser() -> argparse.ArgumentParser:
         _add_steering(commands.add_parser(name, help=help_), description)
     _add_reset(commands.add_parser("reset", help="go back to an event, in a new run"))
     _add_fork(commands.add_parser("fork", help="start another execution from an event of this one"))
+    from durably.cli.schedule_arguments import add_schedules
+
+    add_schedules(commands.add_parser("schedules", help="start executions at instants"), _add_common)
     _add_cost(commands.add_parser("cost", help="price an execution on AWS"))
+    _add_export(commands.add_parser("export", help="write the history of an execution to a file"))
+    _add_replay(commands.add_parser("replay", help="replay recorded histories against today's code"))
     _add_template(commands.add_parser("template", help="what the SAM template must say about the activities in code"))
     return parser
 
@@ -116,6 +125,19 @@ def _add_dev(parser: argparse.ArgumentParser) -> None:
         "again (default: %(default)g)",
     )
     parser.add_argument("--log-level", choices=_LEVELS, default="info", help="(default: %(default)s)")
+
+
+def _add_lint(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Find what in the source of orchestrators would not survive a replay: clocks, randomness, I/O, threads, the "
+        "order of sets, forgotten awaits. Nothing is imported. `# noqa: DUR001` lets a line through."
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="folder or file (default: orchestrators/)")
+    parser.add_argument("--select", type=_codes, metavar="CODES", help="look for these only: DUR001,DUR002")
+    parser.add_argument("--ignore", type=_codes, default=(), metavar="CODES", help="do not look for these")
+    parser.add_argument(
+        "--format", choices=_FORMATS, default="text", help="for people, programs or GitHub (default: %(default)s)"
+    )
 
 
 def _add_template(parser: argparse.ArgumentParser) -> None:
@@ -233,13 +255,53 @@ def _add_cost(parser: argparse.ArgumentParser) -> None:
         "of the deployment that DURABLY_TABLE and DURABLY_BUCKET name."
     )
     _add_one(parser)
-    parser.add_argument("--aws", action="store_true", help="read it from AWS instead of the file")
+    _add_aws(parser)
     parser.add_argument("--turn-ms", type=_seconds, default=15, metavar="MS", help=_A_TURN)
     parser.add_argument("--turn-mb", type=_count, default=512, metavar="MB", help="its memory (default: %(default)s)")
     parser.add_argument("--activity-ms", type=_seconds, default=100, metavar="MS", help=_AN_ACTIVITY)
     parser.add_argument(
         "--activity-mb", type=_count, default=512, metavar="MB", help="its memory (default: %(default)s)"
     )
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write the history of an execution as a JSON document, one that `durably replay` and durably.testing.replay "
+        "read. With --aws it is one of the deployment that DURABLY_TABLE and DURABLY_BUCKET name."
+    )
+    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+    parser.add_argument("--output", metavar="FILE", help="(default: standard output)")
+    _add_aws(parser)
+    _add_database(parser)
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Replay histories against today's code, and say of each whether it still asks for what it asked for. Nothing "
+        "runs and nothing is written. Without FILE the executions of a store are replayed, newest first. Exits with 1 "
+        "if any of them is not as recorded."
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="as `durably export` writes them")
+    parser.add_argument(
+        "--since",
+        type=_instant,
+        metavar="WHEN",
+        help="leave out what was started earlier: 90m, 12h, 7d ago, or 2030-01-31, 2030-01-31T12:00+01:00",
+    )
+    parser.add_argument("--status", choices=STATUSES)
+    parser.add_argument("--orchestrator", metavar="NAME")
+    parser.add_argument("--limit", type=_count, default=1_000, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_REPLAY_S,
+        metavar="SECONDS",
+        help="how long one replay may take, so that code that never ends holds nobody else up (default: %(default)g)",
+    )
+    _add_sources(parser)
+    _add_aws(parser)
+    _add_database(parser)
+    _add_json(parser)
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -251,10 +313,25 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
-def _add_one(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+def _add_common(parser: argparse.ArgumentParser) -> None:
     _add_database(parser)
     _add_json(parser)
+
+
+def _add_one(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+    _add_common(parser)
+
+
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        type=_seconds,
+        const=math.inf,
+        metavar="SECONDS",
+        help="wait until it ends, at most so long, and print its result as JSON",
+    )
 
 
 def _add_sources(parser: argparse.ArgumentParser) -> None:
@@ -267,15 +344,8 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_wait(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--wait",
-        nargs="?",
-        type=_seconds,
-        const=math.inf,
-        metavar="SECONDS",
-        help="wait until it ends, at most so long, and print its result as JSON",
-    )
+def _add_aws(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--aws", action="store_true", help="read from AWS instead of the file")
 
 
 def _add_database(parser: argparse.ArgumentParser) -> None:
@@ -298,11 +368,25 @@ def _port(text: str) -> int:
     return port
 
 
+def _codes(text: str) -> tuple[str, ...]:
+    return tuple(code.strip().upper() for code in text.split(",") if code.strip())
+
+
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not seconds >= 0:
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
     return seconds
+
+
+def _instant(text: str) -> datetime:
+    unit = {"m": "minutes", "h": "hours", "d": "days"}.get(text[-1:])
+    try:
+        if unit is not None:
+            return datetime.now(UTC) - timedelta(**{unit: float(text[:-1])})
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{text} is neither 90m, 12h, 7d nor a date: {error}") from error
 
 
 def _count(text: str) -> int:

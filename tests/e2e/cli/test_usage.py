@@ -61,7 +61,9 @@ def test_every_status_can_be_listed() -> None:
     assert set(STATUSES) == set(get_args(Status))
 
 
-@pytest.mark.parametrize("command", ["dev", "start", "list", "show", "history", "result", *OPERATIONS])
+@pytest.mark.parametrize(
+    "command", ["dev", "start", "list", "show", "history", "result", "export", "replay", "lint", *OPERATIONS]
+)
 def test_each_command_is_listed_and_described(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--help"], [command, "--help"]):
         with pytest.raises(SystemExit) as ended:
