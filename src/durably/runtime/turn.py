@@ -31,7 +31,7 @@ from durably.core.replay import RunState
 from durably.ports.backend import TurnCommit
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
 from durably.ports.records import RecordChange, Reply, Status
-from durably.runtime.applying import apply_events
+from durably.runtime.applying import apply_events, without_updates
 from durably.runtime.closing import cancels, errands, first_wake, notice, prefix, record_change, successor
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
@@ -242,12 +242,18 @@ class TurnTaker:
             else:
                 plan.acknowledge = list(receipts)
             return plan
+        if suspended:
+            new, plan.replies = without_updates(live.run, new)
+            if not new:
+                plan.acknowledge = list(receipts)
+                return plan
         new = stamped(state, new, now_ms)
         terminated = next((event for event in new if isinstance(event, ExecutionTerminated)), None)
         if terminated is None and state.received + len(new) > runtime.limits.history_events:
             terminated = too_long(runtime.limits.history_events, at_ms=now_ms)
             new.append(terminated)
         if terminated is not None:
+            new, plan.replies = without_updates(live.run, new)
             plan.commit = self._commit(live, new, (), applied=state.applied, kind="deferred", receipts=receipts)
             return plan
         if suspended:
@@ -306,6 +312,7 @@ class TurnTaker:
     ) -> _Plan:
         runtime, live = self._runtime, plan.live
         assert live is not None
+        new, plan.replies = without_updates(live.run, new)
         failure = failure_of(stall)
         first = live.status != "stalled" or live.resumed
         if first:
