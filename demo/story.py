@@ -6,7 +6,12 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-STORIES = ("greetings", "order", "packet_routing")  # each a module beside this one, with a function `tell`
+STORIES = (
+    "greetings",
+    "order",
+    "packet_routing",
+    "user_onboarding",
+)  # each a module beside this one, with a function `tell`
 
 
 def main(arguments: Sequence[str]) -> int:
