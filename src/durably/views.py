@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from durably.descriptions import Description
 from durably.core.context import instant
 from durably.core.history import HistoryEntry
+from durably.descriptions import Description
 from durably.ports.records import Record
 
 _PAYLOADS = frozenset({"input", "result"})

@@ -100,6 +100,8 @@ def once(n: int) -> int:
 @activity(local=True, retry=QUICK)
 def near(n: int) -> int:
     calls["near"] += 1
+    if "near" in deadly:
+        raise Crash
     if attempt_info().attempt < n:
         raise OSError("not yet")
     return n + 1
@@ -171,6 +173,16 @@ async def neighbour(ctx: Context, n: int) -> int:
 
 
 @orchestrator
+async def near_survivor(ctx: Context, n: int) -> str:
+    try:
+        return str(await near(n))
+    except ActivityError as error:
+        if "near_survivor" in deadly:
+            raise Crash from error
+        return error.failure.type
+
+
+@orchestrator
 async def everything(ctx: Context, question: str) -> list[int]:
     """A bit of all: fan-out, retry, timer, callback, at most once, local."""
     first, second = await asyncio.gather(double(1), flaky(2))
@@ -239,6 +251,7 @@ ORCHESTRATORS: list[Orchestrator[..., Any]] = [
     survivor,
     careful,
     neighbour,
+    near_survivor,
     everything,
     endless,
     killer,

@@ -53,6 +53,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         monkeypatch.setenv("DURABLY_EVENTS_QUEUE", settings.events_queue)
         monkeypatch.setenv("DURABLY_DELAY_QUEUE", settings.delay_queue)
         monkeypatch.setenv("DURABLY_DELAY_QUEUE_ARN", settings.delay_queue_arn)
+        monkeypatch.setenv("DURABLY_DELAY_DEAD_LETTERS_ARN", settings.delay_dead_letters_arn)
         monkeypatch.setenv("DURABLY_ACTIVITY_QUEUES", json.dumps(by_queue))
         monkeypatch.setenv("DURABLY_SCHEDULE_GROUP", settings.schedule_group)
         monkeypatch.setenv("DURABLY_SCHEDULE_ROLE", settings.schedule_role)

@@ -17,6 +17,7 @@ from durably import (
     callback_activity,
     orchestrator,
 )
+from durably.testing import Environment
 
 
 @dataclass
@@ -146,6 +147,27 @@ def starts(client: Client, packet: Packet) -> None:
     client.start("id", no_context, packet)  # E: not decorated
     client.start(42, route_packet, packet)  # E: an id is a string
     delivery: Delivery = client.start("id", route_packet, packet).result()  # E: the result is a Packet
+
+
+# --- tests ---------------------------------------------------------------------------------------------
+
+
+def tests(env: Environment, packet: Packet) -> None:
+    env.run(route_packet)  # E: the packet is missing
+    env.run(get_route, [])  # E: an activity is no orchestrator
+    delivery: Delivery = env.run(route_packet, packet)  # E: the result is a Packet
+    env.mock(route_packet)  # E: an orchestrator is no activity
+    env.mock(get_route).returns(3)  # E: it returns a str
+    env.mock(get_route).returns("one", 2)  # E: the second is no str
+    env.mock(get_route).side_effect([3])  # E: nor is this
+    env.mock(get_route).assert_called_with("failed")  # E: a string is no list
+    env.mock(get_route).assert_called_with()  # E: an argument is missing
+    env.mock(get_route).leaves_open()  # E: only a callback activity has a callback
+    env.mock(transmit).returns(packet)  # E: the callback brings a Delivery
+    env.callback(get_route)  # E: it has no callback
+    env.callback(transmit).complete(True)  # E: a bool is no Delivery
+    env.mock(get_route, other_result)  # E: returns something else
+    env.mock(price, other_result)  # E: takes something else
 
 
 # --- inside an orchestrator ----------------------------------------------------------------------------

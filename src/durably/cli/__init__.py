@@ -47,6 +47,10 @@ def _run(options: Options) -> int:
             from durably.cli.cost import cost
 
             return cost(options)
+        if options.command in ("export", "replay"):
+            from durably.cli import histories
+
+            return histories.export(options) if options.command == "export" else histories.replay(options)
         from durably.cli.commands import COMMANDS
 
         return COMMANDS[options.command](options)

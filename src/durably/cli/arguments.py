@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from durably import __version__
@@ -15,6 +16,7 @@ DATABASE = "DURABLY_DB"
 DEFAULT_DATABASE = "durably.db"
 DEFAULT_PORT = 8700
 DEFAULT_GRACE_S = 30.0
+DEFAULT_REPLAY_S = 60.0
 DEFAULT_SOURCES = ("orchestrators", "activities")
 
 _STATUSES = ("running", "stalled", "completed", "failed", "terminated")
@@ -64,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_terminate(commands.add_parser("terminate", help="end an execution without asking its code"))
     _add_lint(commands.add_parser("lint", help="find what in orchestrators would not survive a replay"))
     _add_cost(commands.add_parser("cost", help="price an execution on AWS"))
+    _add_export(commands.add_parser("export", help="write the history of an execution to a file"))
+    _add_replay(commands.add_parser("replay", help="replay recorded histories against today's code"))
     _add_template(commands.add_parser("template", help="what the SAM template must say about the activities in code"))
     return parser
 
@@ -137,13 +141,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--input-file", metavar="FILE", help="the same from a file; - for standard input")
     parser.add_argument("--id-reuse", choices=_ID_REUSE, default="reject", help="if the id is taken (default: reject)")
     parser.add_argument("--request-id", metavar="TEXT", help="the same start under the same request id happens once")
-    parser.add_argument(
-        "--from",
-        dest="sources",
-        action="append",
-        metavar="PATH",
-        help="where orchestrators are defined; may be repeated (default: orchestrators/ and activities/)",
-    )
+    _add_sources(parser)
     _add_wait(parser)
     _add_database(parser)
     _add_json(parser)
@@ -169,13 +167,53 @@ def _add_cost(parser: argparse.ArgumentParser) -> None:
         "of the deployment that DURABLY_TABLE and DURABLY_BUCKET name."
     )
     _add_one(parser)
-    parser.add_argument("--aws", action="store_true", help="read it from AWS instead of the file")
+    _add_aws(parser)
     parser.add_argument("--turn-ms", type=_seconds, default=15, metavar="MS", help=_A_TURN)
     parser.add_argument("--turn-mb", type=_count, default=512, metavar="MB", help="its memory (default: %(default)s)")
     parser.add_argument("--activity-ms", type=_seconds, default=100, metavar="MS", help=_AN_ACTIVITY)
     parser.add_argument(
         "--activity-mb", type=_count, default=512, metavar="MB", help="its memory (default: %(default)s)"
     )
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write the history of an execution as a JSON document, one that `durably replay` and durably.testing.replay "
+        "read. With --aws it is one of the deployment that DURABLY_TABLE and DURABLY_BUCKET name."
+    )
+    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+    parser.add_argument("--output", metavar="FILE", help="(default: standard output)")
+    _add_aws(parser)
+    _add_database(parser)
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Replay histories against today's code, and say of each whether it still asks for what it asked for. Nothing "
+        "runs and nothing is written. Without FILE the executions of a store are replayed, newest first. Exits with 1 "
+        "if any of them is not as recorded."
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="as `durably export` writes them")
+    parser.add_argument(
+        "--since",
+        type=_instant,
+        metavar="WHEN",
+        help="leave out what was started earlier: 90m, 12h, 7d ago, or 2030-01-31, 2030-01-31T12:00+01:00",
+    )
+    parser.add_argument("--status", choices=_STATUSES)
+    parser.add_argument("--orchestrator", metavar="NAME")
+    parser.add_argument("--limit", type=_count, default=1_000, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_REPLAY_S,
+        metavar="SECONDS",
+        help="how long one replay may take, so that code that never ends holds nobody else up (default: %(default)g)",
+    )
+    _add_sources(parser)
+    _add_aws(parser)
+    _add_database(parser)
+    _add_json(parser)
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -202,6 +240,20 @@ def _add_wait(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="wait until it ends, at most so long, and print its result as JSON",
     )
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        metavar="PATH",
+        help="where orchestrators are defined; may be repeated (default: orchestrators/ and activities/)",
+    )
+
+
+def _add_aws(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--aws", action="store_true", help="read from AWS instead of the file")
 
 
 def _add_database(parser: argparse.ArgumentParser) -> None:
@@ -233,6 +285,16 @@ def _seconds(text: str) -> float:
     if not seconds >= 0:
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
     return seconds
+
+
+def _instant(text: str) -> datetime:
+    unit = {"m": "minutes", "h": "hours", "d": "days"}.get(text[-1:])
+    try:
+        if unit is not None:
+            return datetime.now(UTC) - timedelta(**{unit: float(text[:-1])})
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{text} is neither 90m, 12h, 7d nor a date: {error}") from error
 
 
 def _count(text: str) -> int:

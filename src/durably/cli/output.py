@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from durably.descriptions import Description
 from durably.core.context import instant
 from durably.core.failures import Failure
 from durably.core.history import HistoryEntry
+from durably.descriptions import Description
 from durably.ports.records import Record
 from durably.views import event_view
 

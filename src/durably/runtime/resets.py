@@ -58,7 +58,7 @@ def retry_execution(
                 "retried. Use reset to go back in any other."
             )
         reset = _last_good_point(turns, reason, clock.now_ms())
-        if _store(backend, entropy, record, turns, reset, code_version):
+        if _store(backend, record, turns, reset, nonce=entropy.nonce(), code_version=code_version):
             return record.key.next
     raise ContendedError(f"the execution {execution_id} kept changing")
 
@@ -102,7 +102,7 @@ def reset_execution(
             if ordinal > applied and not isinstance(event, SignalReceived)
         )
         reset = ExecutionReset(applied=applied, dropped=dropped, reason=reason, at_ms=clock.now_ms())
-        if _store(backend, entropy, record, turns, reset, code_version):
+        if _store(backend, record, turns, reset, nonce=entropy.nonce(), code_version=code_version):
             return record.key.next
     raise ContendedError(f"the execution {execution_id} kept changing")
 
@@ -172,10 +172,11 @@ def fork_execution(
 
 def _store(
     backend: Backend,
-    entropy: Entropy,
     record: Record,
     turns: Sequence[Turn],
     reset: ExecutionReset,
+    *,
+    nonce: str,
     code_version: str,
 ) -> bool:
     """Fence the run and open the next one; False if it took another turn meanwhile.
@@ -193,7 +194,7 @@ def _store(
             inbound=(reset,),
             outbound=(),
             applied_through=state.applied,
-            nonce=entropy.nonce(),
+            nonce=nonce,
             code_version=code_version,
             at_ms=reset.at_ms,
         )
@@ -204,8 +205,8 @@ def _store(
         run=run,
         turn=last,
         successor=prefix(turns, reset, nonce=last.nonce, code_version=last.code_version),
-        send=(*errands(run, last, state), first_wake(run.next)),
-        cancel=cancels(run, last, state),
+        send=(*errands(run, state, since=last.number), first_wake(run.next)),
+        cancel=cancels(run, state, since=last.number),
         change=record_change(run, last),
     )
     return backend.commit([commit])[0].status == "stored"

@@ -48,7 +48,9 @@ def test_dev_where_nothing_lies_says_what_it_looked_for(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["dev", "start", "list", "show", "history", "result", "terminate", "lint"])
+@pytest.mark.parametrize(
+    "command", ["dev", "start", "list", "show", "history", "result", "terminate", "export", "replay", "lint"]
+)
 def test_each_command_is_listed_and_described(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--help"], [command, "--help"]):
         with pytest.raises(SystemExit) as ended:
