@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from durably.core.failures import Failure as Failure
     from durably.core.others import ChildHandle as ChildHandle
     from durably.core.retry import RetryPolicy as RetryPolicy
+    from durably.core.saga import Saga as Saga
+    from durably.core.saga import SagaCompensationError as SagaCompensationError
     from durably.descriptions import Description as Description
 
 _HOMES = {
@@ -78,6 +80,7 @@ _HOMES = {
     "durably.core.failures": ("Failure",),
     "durably.core.others": ("ChildHandle",),
     "durably.core.retry": ("RetryPolicy",),
+    "durably.core.saga": ("Saga", "SagaCompensationError"),
     "durably.descriptions": ("Description",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -114,6 +117,8 @@ __all__ = [
     "ResultTimeoutError",
     "RetryAfterError",
     "RetryPolicy",
+    "Saga",
+    "SagaCompensationError",
     "Signal",
     "SignalError",
     "Update",
