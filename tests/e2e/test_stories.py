@@ -173,6 +173,55 @@ def test_onboarding_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     assert len(imports) == 1
 
 
+POKEMON_PAGE = (ROOT / "docs/pokemon_capture.md").read_text()
+COMPARISONS = re.findall(r"```text\n(life.*?\n)```", POKEMON_PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ((), COMPARISONS[0]),
+        (("--fail=throw=2",), COMPARISONS[1]),
+        (("--fail=throw=5",), COMPARISONS[2]),
+        (("--life=saga", "--fail=throw=1", "--fail=restore=9"), COMPARISONS[3]),
+    ],
+    ids=["once", "twice", "always", "undone in vain"],
+)
+def test_pokemon_are_captured_in_four_ways_as_the_page_shows(arguments: tuple[str, ...], shown: str) -> None:
+    done = story("pokemon_capture", *arguments)
+    lives = result_of(done)
+    assert done.stdout.startswith(f"{shown}\n{{")
+    assert list(lives) == [line.split()[0] for line in shown.splitlines()[1:]]
+    for life, line in zip(lives.values(), shown.splitlines()[1:], strict=True):
+        assert f"{life['pokemon']['health']} of {life['pokemon']['max_health']} " in line
+
+
+@pytest.mark.parametrize("life", ["sequential", "choreography", "orchestrator", "saga"])
+def test_a_pokemon_that_is_captured_is_left_alone_afterwards(tmp_path: Path, life: str) -> None:
+    arguments = ("pokemon_capture", f"--life={life}", "--fail=throw=0", f"--db={tmp_path / 'kept.db'}")
+    first, second = result_of(story(*arguments)), result_of(story(*arguments))
+    assert first == second
+    assert first[life]["pokemon"]["trainer"] == "Sacha"
+    assert first[life]["done"] == {"paralyze": 1, "attack": 1, "throw": 1}
+
+
+@pytest.mark.parametrize("life", ["choreography", "orchestrator", "saga"])
+def test_a_capture_goes_on_where_it_was_killed(tmp_path: Path, life: str) -> None:
+    arguments = ["pokemon_capture", f"--life={life}", "--fail=throw=0", f"--db={tmp_path / 'kept.db'}"]
+    command = [sys.executable, "-m", "demo.story", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(f"mewtwo-{life}: attack" in line for line in iter(process.stderr.readline, ""))
+        process.kill()
+    assert result_of(story(*arguments))[life]["done"] == {"paralyze": 1, "attack": 1, "throw": 1}
+
+
+def test_a_step_that_there_is_not_cannot_fail() -> None:
+    done = story("pokemon_capture", "--fail=catch=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "STEP is one of paralyze, attack, throw, cure, restore" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [(), ("nobody",), ("--help",)])
 def test_an_unknown_story_is_answered_with_those_that_exist(arguments: tuple[str, ...]) -> None:
     done = story(*arguments)

@@ -23,6 +23,7 @@ from activities.user_onboarding import (
     PATIENTLY,
     ApprovalReport,
     CsvError,
+    ImportReport,
     Malformed,
     S3Object,
     User,
@@ -34,6 +35,7 @@ from activities.user_onboarding import (
     remind_approver,
 )
 from durably import Handle, NonRetryableError, activity
+from durably.testing import Environment
 from orchestrators.user_onboarding import (
     APPROVED,
     Approval,
@@ -319,6 +321,13 @@ def test_exactly_those_who_are_approved_are_marked(process: Process) -> None:
     )
     assert marked() == [1, 3]
     assert REMINDED == []
+
+
+def test_the_onboarding_survives_a_crash_at_every_event(durably_env: Environment) -> None:
+    durably_env.mock(import_users).returns(ImportReport(imported=3, rejected=0, malformed=[]))
+    durably_env.mock(remind_approver)
+    durably_env.mock(approve_users).returns(ApprovalReport(approved=[1], unknown=[]))
+    assert durably_env.assert_replay_safe(onboard_users, ASKED).status is OnboardingStatus.EXPIRED
 
 
 def test_ids_of_nobody_and_of_other_imports_are_reported_and_not_marked(process: Process) -> None:
