@@ -17,7 +17,7 @@ from activities.pokemon_capture import Order, Step, ask
 from demo.console import say
 from durably import NonRetryableError
 
-LEASE_S = 30.0
+LEASE_S = 6.0  # a request takes 5 at most
 PAUSE_S = 0.1  # before a message is delivered again
 POLL_S = 0.02
 MOST_DELIVERIES = 3
