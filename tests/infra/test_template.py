@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from durably.adapters.aws import keys, settings
+from durably.aws.openapi import OPERATIONS
 from tests.aws.driver import MAX_RECEIVES
 from tests.contract.aws import PROJECTED
 from tests.infra.reading import (
@@ -229,9 +230,10 @@ def test_routes_lead_to_handlers_and_only_callbacks_are_open() -> None:
         expected = ("CallbacksIntegration", "NONE") if key in callbacks else ("ApiIntegration", "AWS_IAM")
         assert (integration, authorization) == expected
     source = (ROOT / "src/durably/aws/api.py").read_text() + (ROOT / "src/durably/aws/callbacks.py").read_text()
-    found = re.findall(r'app\.(get|post)\("([^"]+)"\)', source)
+    found = re.findall(r'app\.(get|post|put)\("([^"]+)"\)', source)
     served = {f"{method.upper()} {path}".replace("<", "{").replace(">", "}") for method, path in found}
     assert served == set(by_key)
+    assert set(OPERATIONS) == served - callbacks
 
 
 def test_the_alarm_counts_what_the_runtime_says() -> None:

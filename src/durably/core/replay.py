@@ -172,10 +172,8 @@ class RunState:
                 return self.started is None
             case ExecutionCancelRequested():
                 return not self.closed and not self.cancel_requested
-            case ExecutionSuspended():
-                return not self.closed and not self.suspended and event.request_id not in self.requests
-            case ExecutionResumed():
-                return not self.closed and self.suspended and event.request_id not in self.requests
+            case ExecutionSuspended() | ExecutionResumed():  # a resume may come in the batch of its suspend
+                return not self.closed and event.request_id not in self.requests
             case ExecutionTerminated():
                 return not self.closed
             case ExecutionReset():

@@ -14,12 +14,13 @@ from durably.adapters.memory import MemoryBackend
 from durably.adapters.tokens import HmacTokenSigner
 from durably.api.activity import Activity, CallbackActivity
 from durably.api.orchestrator import Orchestrator
-from durably.client import Client, Handle
+from durably.client import Client
 from durably.codec.exports import encode_export, exported
 from durably.codec.payloads import PydanticCodec
 from durably.core.context import instant
 from durably.core.errors import ExecutionFailedError
 from durably.core.history import HistoryEntry
+from durably.handles import Handle
 from durably.runtime.runtime import Limits, Runtime
 from durably.runtime.start import existing_record
 from durably.testing.callbacks import OpenCallback
