@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -296,8 +297,10 @@ class Client:
         reply = self._backend.read_reply(record.key, id_)
         if reply is None:
             event = UpdateAccepted(name=update.name, payload=shape.encode(payload), request_id=id_)
-            record = send_event(self._backend, execution_id, event)
-            reply = self._reply(record, id_, timeout)
+            sent_to = send_event(self._backend, execution_id, event)
+            reply = self._until(lambda: self._reply(sent_to, id_), timeout)
+        if reply is None:
+            raise ResultTimeoutError(f"execution {execution_id} did not reply within {timeout} s.")
         if not reply.accepted:
             raise UpdateRejectedError(execution_id, _failure(reply))
         if reply.result is None:
@@ -416,22 +419,22 @@ class Client:
             name=signal.name, payload=text, request_id=checked_request_id(request_id) or self._new_id()
         )
 
-    def _reply(self, record: Record, request_id: str, timeout: float | None) -> Reply:
-        deadline = None if timeout is None else time.monotonic() + timeout
+    def _until(self, look: Callable[[], T | None], timeout: float | None) -> T | None:
+        """Look again and again until there is something to see, at most for so many seconds; None if there is not."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         pause = _FIRST_PAUSE_S
-        while True:
-            current = self._backend.read_record(record.execution_id)
-            reply = self._backend.read_reply(record.key, request_id)
-            if reply is not None:
-                return reply
-            if current is None or current.closed or current.gen != record.gen:
-                gone = ExecutionClosedError("the execution ended before it handled the update")
-                return Reply(run=record.key, request_id=request_id, failure=failure_of(gone))
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise ResultTimeoutError(f"execution {record.execution_id} did not reply within {timeout} s.")
-            self._pause(pause if left is None else min(pause, left))
+        while (seen := look()) is None and (left := deadline - time.monotonic()) > 0:
+            self._pause(min(pause, left))
             pause = min(pause * 1.5, _LONGEST_PAUSE_S)
+        return seen
+
+    def _reply(self, record: Record, request_id: str) -> Reply | None:
+        current = self._backend.read_record(record.execution_id)
+        reply = self._backend.read_reply(record.key, request_id)
+        if reply is None and (current is None or current.closed or current.gen != record.gen):
+            gone = ExecutionClosedError("the execution ended before it handled the update")
+            return Reply(run=record.key, request_id=request_id, failure=failure_of(gone))
+        return reply
 
     def _start(
         self,
@@ -465,18 +468,16 @@ class Client:
             ResultTimeoutError: it is still open after `timeout` seconds.
             ExecutionNotFoundError: there is none.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = _FIRST_PAUSE_S
-        while True:
+        closed = self._until(lambda: self._closed(execution_id), timeout)
+        if closed is None:
             record = existing_record(self._backend, execution_id)
-            if record.closed:
-                return self._result_of(record)
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                state = f" It is stalled: {record.failure}" if record.status == "stalled" else ""
-                raise ResultTimeoutError(f"execution {execution_id} did not close within {timeout} s.{state}")
-            self._pause(pause if left is None else min(pause, left))
-            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
+            state = f" It is stalled: {record.failure}" if record.status == "stalled" else ""
+            raise ResultTimeoutError(f"execution {execution_id} did not close within {timeout} s.{state}")
+        return self._result_of(closed)
+
+    def _closed(self, execution_id: str) -> Record | None:
+        record = existing_record(self._backend, execution_id)
+        return record if record.closed else None
 
     def _result_of(self, record: Record) -> Any:
         if record.status != "completed" or record.result is None:
