@@ -225,9 +225,9 @@ def _store(
 
 def _renamed(event: OutboundEvent, execution_id: str, new_id: str) -> OutboundEvent:
     """The same about the fork's own children, which are named after it."""
-    if isinstance(event, ChildScheduled | ChildCancelRequested | SignalSent):
-        if event.execution_id.startswith(f"{execution_id}/"):
-            return replace(event, execution_id=new_id + event.execution_id.removeprefix(execution_id))
+    kinds = ChildScheduled | ChildCancelRequested | SignalSent
+    if isinstance(event, kinds) and event.execution_id.startswith(f"{execution_id}/"):
+        return replace(event, execution_id=new_id + event.execution_id.removeprefix(execution_id))
     return event
 
 
