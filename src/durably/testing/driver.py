@@ -16,10 +16,10 @@ from typing import Any, cast
 from durably.adapters.memory import MemoryBackend
 from durably.api.attempt import current_attempt
 from durably.core import errors
-from durably.core.errors import ConfigurationError, DurablyError, Stall
+from durably.core.errors import ActivityCancelledError, ConfigurationError, DurablyError, Stall
 from durably.core.failures import Failure
 from durably.core.keys import RunKey
-from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery
+from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, HeartbeatCheck
 from durably.runtime.attempt import (
     Answer,
     Attempt,
@@ -30,6 +30,7 @@ from durably.runtime.attempt import (
     settle_answer,
 )
 from durably.runtime.callbacks import callback_deadline, complete_callback
+from durably.runtime.heartbeats import check_heartbeat
 from durably.runtime.runtime import Runtime
 from durably.runtime.start import existing_record
 from durably.runtime.turn import TurnTaker
@@ -123,6 +124,8 @@ class Driver:
                 self._attempt(delivery, delivery.message, later)
             elif isinstance(delivery.message, CallbackDeadline):
                 callback_deadline(self._runtime, delivery)
+            elif isinstance(delivery.message, HeartbeatCheck):
+                check_heartbeat(self._runtime, delivery)
             else:
                 groups.setdefault(delivery.message.run.execution_id, []).append(delivery)
         if groups:
@@ -204,7 +207,7 @@ class Driver:
                 value = self._awaited(value, context)
         except Escape as escape:
             raise escape.error from escape.error.__cause__
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
+        except (Exception, SystemExit, asyncio.CancelledError, ActivityCancelledError) as error:
             if type(error) is NotImplementedError and not attempt.runnable.activity.implemented and not str(error):
                 raise MockError(
                     f"The activity {attempt.task.name!r} is a contract without an implementation here. Mock it, "
