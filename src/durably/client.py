@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from durably.api.orchestrator import Orchestrator, StartOptions
 from durably.api.registry import Registry
+from durably.completions import Completions
 from durably.core.channels import Query, Signal, Update
 from durably.core.errors import (
     ExecutionCancelledError,
@@ -105,7 +106,7 @@ class Handle(Generic[R]):
         self._client.terminate(self.execution_id, reason)
 
 
-class Client:
+class Client(Completions):
     """Reaches the executions of one backend.
 
     Args:

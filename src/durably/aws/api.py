@@ -15,10 +15,12 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
 from durably.api.orchestrator import IdReuse, Orchestrator, StartOptions
 from durably.api.registry import Registry
+from durably.aws.completions import add_completions
 from durably.aws.requests import answer, answer_large, body_of, refusal_of, routed
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.client import Client
 from durably.core.errors import (
+    ActivityNotAwaitedError,
     ClientError,
     DurablyError,
     ExecutionClosedError,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 _STATUS: dict[type[DurablyError], int] = {
+    ActivityNotAwaitedError: 404,
     ExecutionNotFoundError: 404,
     UnknownOrchestratorError: 404,
     ExecutionExistsError: 409,
@@ -82,6 +85,7 @@ class ApiHandler:
         app.get("/executions/<execution_id>/result")(self._result)
         app.get("/executions/<execution_id>/history")(self._history)
         app.post("/executions/<execution_id>/terminate")(self._terminate)
+        add_completions(app, lambda: self._surroundings, lambda: self._registry)
         app.exception_handler(DurablyError)(self._refuse)
         prepare_in_lambda(lambda: self._client)
 
