@@ -154,6 +154,23 @@ async def ordinary_asyncio(ctx: Context, packet: Packet) -> str:
     return await asyncio.shield(task)
 
 
+async def tell_all(ids: list[UUID]) -> None: ...
+
+
+@orchestrator
+async def shapes_of_waiting(ctx: Context, packets: list[Packet]) -> None:
+    async with ctx.saga(parallel=True) as saga:
+        saga.compensate(archive, packets[0], days=7)
+        saga.compensate(tell_all, [])
+        saga.compensate(route_packet, packets[0])
+    assert_type(await ctx.map(weigh, packets, concurrency=5), list[float])
+    assert_type(await ctx.map(weigh, packets, tolerated_failures=0.1), list[float | Exception])
+    assert_type(await ctx.map(route_packet, packets), list[Packet])
+    assert_type(await ctx.race(get_route([]), get_route(["a"])), str)
+    assert_type(await ctx.race(get_route([]), asyncio.sleep(60), weigh(packets[0])), str | None | float)
+    assert_type(await ctx.race(*(weigh(packet) for packet in packets)), float)
+
+
 @orchestrator(name="clock")
 async def tell(ctx: Context) -> datetime:
     assert_type(ctx.execution_id, str)

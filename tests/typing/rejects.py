@@ -178,6 +178,10 @@ def asks(ctx: Context, error: ActivityError, callback: Callback[Delivery]) -> No
     text: str = ctx.uuid4()  # E: a UUID
     ctx.execution_id = "other"  # E: read-only
     ctx.sleep(3)  # E: asyncio.sleep is the one sleep
+    ctx.saga().compensate(get_route)  # E: its argument is missing
+    ctx.saga().compensate(len, [])  # E: no awaitable
+    ctx.map(get_route, [1, 2])  # E: items are lists of strings
+    ctx.race(get_route([]), 7)  # E: 7 cannot be awaited
     error.matches(ValueError("boom"))  # E: a class or its name, no instance
     callback.url = "elsewhere"  # E: read-only
     number: int = callback.url  # E: a str

@@ -16,8 +16,6 @@ from durably.runtime.callback_bodies import STATUS, failure_in, json_of
 from durably.runtime.callbacks import CallbackAnswer, beat_attempt, complete_attempt, fail_attempt
 from durably.runtime.runtime import Essentials
 
-_ROUTE = "/executions/<execution_id>/activities/<activity>"
-
 
 def add_completions(
     app: APIGatewayHttpResolver, surroundings: Callable[[], Surroundings], registry: Callable[[], Registry]
@@ -27,9 +25,9 @@ def add_completions(
     Bodies and answers are those of a callback's address. `activity` is a number in the history, or an idempotency key.
     """
     completions = _Completions(app, surroundings, registry)
-    app.post(f"{_ROUTE}/complete")(completions.complete)
-    app.post(f"{_ROUTE}/fail")(completions.fail)
-    app.post(f"{_ROUTE}/heartbeat")(completions.beat)
+    app.post("/executions/<execution_id>/activities/<activity>/complete")(completions.complete)
+    app.post("/executions/<execution_id>/activities/<activity>/fail")(completions.fail)
+    app.post("/executions/<execution_id>/activities/<activity>/heartbeat")(completions.beat)
 
 
 class _Completions:

@@ -51,6 +51,10 @@ def _run(options: Options) -> int:
             from durably.cli import histories
 
             return histories.export(options) if options.command == "export" else histories.replay(options)
+        if options.command == "schedules":
+            from durably.cli.schedules import schedules
+
+            return schedules(options)
         from durably.cli.commands import COMMANDS
 
         return COMMANDS[options.command](options)

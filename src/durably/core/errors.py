@@ -233,6 +233,10 @@ class ActivityNotAwaitedError(ClientError):
     """No callback of the activity is awaited: it has none, it is over, or another result was recorded for it."""
 
 
+class NothingToRetryError(ClientError):
+    """The execution is open, or it completed."""
+
+
 class UnknownOrchestratorError(ClientError):
     """A start names an orchestrator that the registry does not hold."""
 

@@ -1,4 +1,4 @@
-"""Callback activities completed without their token, by whoever may manage executions: the activity is named by its id."""
+"""Callback activities named by execution and number instead of their token, by whoever may manage executions."""
 
 from __future__ import annotations
 

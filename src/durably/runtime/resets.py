@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from durably.api.names import check_execution_id
-from durably.core.errors import ClientError, ContendedError, ExecutionExistsError
+from durably.core.errors import ClientError, ContendedError, ExecutionExistsError, NothingToRetryError
 from durably.core.events import (
     ENDINGS,
     ActivityFailed,
@@ -47,13 +47,13 @@ def retry_execution(
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        ClientError: it is open, or it completed.
+        NothingToRetryError: it is open, or it completed.
     """
     for _ in range(_MAX_CONFLICTS):
         record = existing_record(backend, execution_id)
         turns = backend.load_turns(record.key)
         if _unfinished(turns) is None and record.status not in ("failed", "cancelled", "terminated"):
-            raise ClientError(
+            raise NothingToRetryError(
                 f"Execution {execution_id!r} is {record.status}; only what failed, was cancelled or terminated can be "
                 "retried. Use reset to go back in any other."
             )
