@@ -14,7 +14,7 @@ from durably.adapters.memory import MemoryBackend
 from durably.adapters.tokens import HmacTokenSigner
 from durably.api.activity import Activity, CallbackActivity
 from durably.api.orchestrator import Orchestrator
-from durably.client import Client, Handle
+from durably.client import Client
 from durably.codec.exports import encode_export, exported
 from durably.codec.payloads import PydanticCodec
 from durably.core.context import instant
