@@ -19,8 +19,10 @@ from durably import (
     RetryPolicy,
     activity,
     callback_activity,
+    on,
     orchestrator,
 )
+from durably.schedules import Cron, Schedule, Schedules
 
 
 @dataclass
@@ -187,6 +189,32 @@ def starts(client: Client, packet: Packet) -> None:
     assert_type(handle.result(), Packet)
     assert_type(client.start("packet-43", route_packet, packet).result(), Packet)
     assert_type(client.start("clock", tell).result(), datetime)
+
+
+# --- schedules and triggers ------------------------------------------------------------------------------
+
+
+def schedule_and_trigger(client: Client, packet: Packet) -> None:
+    schedules = Schedules(client)
+    schedules.create("nightly", Cron("30 2 * * *", "Europe/Berlin"), route_packet, packet, max_attempts=2)
+    schedules.update("nightly", Schedule(Cron("0 3 * * *"), overlap="buffer_one"))
+    schedules.update("nightly", Schedule(Cron("0 3 * * *")), tell)
+    assert_type(schedules.trigger("nightly"), str)
+
+
+@on.s3(suffix=".csv")
+@orchestrator
+async def import_file(ctx: Context, file: on.S3Object) -> int:
+    return len(file.key)
+
+
+@on.http("POST /packets")
+def accept(request: on.HttpRequest) -> on.Outcome:
+    return on.start(route_packet, Packet(request.body.encode()), max_attempts=2)
+
+
+assert_type(import_file.name, str)
+assert_type(accept, on.Trigger[on.HttpRequest])
 
 
 # --- what takes functions takes activities -------------------------------------------------------------
