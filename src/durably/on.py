@@ -276,7 +276,7 @@ def http(route: str) -> On[HttpRequest]:
 
 
 def schedule(*, rule: str = "*") -> On[Tick]:
-    """An instant of a rule or schedule of EventBridge (its name); `*` stands for anything. Prefer `durably.schedules`."""
+    """An instant of a rule or schedule of EventBridge, by name; `*` stands for anything. Prefer `durably.schedules`."""
     return On(Tick, _if(lambda found: fnmatchcase(found.rule, rule)))
 
 
