@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from durably.api.orchestrator import orchestrator as orchestrator
     from durably.api.registry import Registry as Registry
     from durably.client import Client as Client
-    from durably.client import Handle as Handle
     from durably.core.channels import Query as Query
     from durably.core.channels import Signal as Signal
     from durably.core.channels import Update as Update
@@ -46,13 +45,14 @@ if TYPE_CHECKING:
     from durably.core.saga import Saga as Saga
     from durably.core.saga import SagaCompensationError as SagaCompensationError
     from durably.descriptions import Description as Description
+    from durably.handles import Handle as Handle
 
 _HOMES = {
     "durably.api.activity": ("Activity", "activity", "callback_activity"),
     "durably.api.attempt": ("AttemptInfo", "Callback", "attempt_info"),
     "durably.api.orchestrator": ("Orchestrator", "orchestrator"),
     "durably.api.registry": ("Registry",),
-    "durably.client": ("Client", "Handle"),
+    "durably.client": ("Client",),
     "durably.core.channels": ("Query", "Signal", "Update"),
     "durably.core.context": ("Context",),
     "durably.core.errors": (
@@ -82,6 +82,7 @@ _HOMES = {
     "durably.core.retry": ("RetryPolicy",),
     "durably.core.saga": ("Saga", "SagaCompensationError"),
     "durably.descriptions": ("Description",),
+    "durably.handles": ("Handle",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -128,6 +128,7 @@ def deploy(clients: Clients, **settings: Any) -> AwsSettings:
         "events_queue": sqs.create_queue(QueueName="events.fifo", Attributes=fifo)["QueueUrl"],
         "delay_queue": delay,
         "delay_queue_arn": arn,
+        "delay_dead_letters_arn": f"{arn}-dead",
         "schedule_group": "durably",
         "schedule_role": "arn:aws:iam::123456789012:role/durably-schedules",
         "token_secret": secret["ARN"],

@@ -51,14 +51,20 @@ class Bug:
 _news = turn._news
 
 
-def _redelivery_means_nothing(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], bool]:
-    return _news(live, deliveries)[0], False
+def _redelivery_means_nothing(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], int | None]:
+    return _news(live, deliveries)[0], None
 
 
-def _both_ends(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], bool]:
+def _both_ends(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], int | None]:
     """Looks at each delivery by itself, so that two copies in a batch are both news."""
     found = [_news(live, [delivery]) for delivery in deliveries]
-    return [event for new, _ in found for event in new], any(again for _, again in found)
+    return [event for new, _ in found for event in new], min((k for _, k in found if k is not None), default=None)
+
+
+def _only_the_last_turn(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], int | None]:
+    """Redelivery repeats what the last turn asked for, whichever turn recorded the event."""
+    new, since = _news(live, deliveries)
+    return new, None if since is None else live.state.turn
 
 
 def _own_clock(state: RunState, events: list[InboundEvent], now_ms: int) -> list[InboundEvent]:
@@ -69,13 +75,13 @@ def _still_again(task: Any, *, due_ms: int, failure: Any) -> Any:
     return replace(task, attempt=task.attempt + 1, queued_at_ms=due_ms, last_failure=failure)
 
 
-def _unclaimed(runtime: Any, task: Any, item: ActivityItem | None) -> ActivityItem:
+def _unclaimed(runtime: Any, task: Any, *_: object) -> ActivityItem:
     return ActivityItem(key=task.key, state="claimed", attempt=task.attempt, version=1, owner="me")
 
 
-def _always_superfluous(runtime: Any, delivery: Delivery) -> Any:
+def _always_superfluous(runtime: Any, delivery: Delivery, **kwargs: Any) -> Any:
     """A task that was sent again is taken for superfluous at each delivery, not only at its first."""
-    return attempt.open_attempt(runtime, replace(delivery, receives=1))
+    return attempt.open_attempt(runtime, replace(delivery, receives=1), **kwargs)
 
 
 def _dropped(runtime: Any, task: Any, item: Any, receipt: str) -> None:
@@ -201,6 +207,7 @@ def _always(*_: Any) -> bool:
 _BUGS = {
     "a warm execution believes itself up to date": Bug((turn.TurnTaker, "_behind", _never)),
     "redelivery dispatches nothing again": Bug((turn, "_news", _redelivery_means_nothing)),
+    "redelivery dispatches the last turn only": Bug((turn, "_news", _only_the_last_turn)),
     "copies within a batch are news": Bug((turn, "_news", _both_ends)),
     "a seq is resolved twice": Bug((RunState, "accepts", _always)),
     "time goes back": Bug((turn, "_stamped", _own_clock)),

@@ -23,6 +23,7 @@ from durably import (
     orchestrator,
 )
 from durably.schedules import Cron, Schedule, Schedules
+from durably.testing import Environment
 
 
 @dataclass
@@ -215,6 +216,33 @@ def accept(request: on.HttpRequest) -> on.Outcome:
 
 assert_type(import_file.name, str)
 assert_type(accept, on.Trigger[on.HttpRequest])
+
+
+# --- tests -----------------------------------------------------------------------------------------------
+
+
+def tests(env: Environment, packet: Packet) -> None:
+    assert_type(env.run(route_packet, packet, max_attempts=2), Packet)
+    assert_type(env.start("clock", tell).result(), datetime)
+    assert_type(env.assert_replay_safe(route_packet, packet), Packet)
+    routes = env.mock(get_route).returns("one", "other").takes(timedelta(seconds=5))
+    routes.assert_called_with(["one"])
+    routes.assert_called_with(failed=[])
+    env.mock(get_route).side_effect(lambda failed: failed[0])
+    env.mock(get_route).side_effect([ConnectionError("busy"), TimeoutError, "route"])
+    env.mock(price).side_effect(quote)
+    env.mock(price, quote)
+    env.mock(get_route, lambda failed: failed[0])
+    env.mock(transmit).leaves_open()
+    env.mock(transmit).returns(Delivery(delivered=True))
+    env.mock(transmit, lambda packet: Delivery(packet.delivered))
+    env.mock("elsewhere").returns(3)
+    env.callback(transmit).complete(Delivery(delivered=True))
+    env.callback(transmit, "packet-42").fail(TimeoutError())
+
+
+async def quote(packet: Packet, *, express: bool = False) -> Decimal:
+    return Decimal(1)
 
 
 # --- what takes functions takes activities -------------------------------------------------------------

@@ -19,6 +19,7 @@ from durably import (
     orchestrator,
 )
 from durably.schedules import Cron, Schedule, Schedules
+from durably.testing import Environment
 
 
 @dataclass
@@ -159,6 +160,27 @@ def schedules_and_triggers(schedules: Schedules, packet: Packet) -> None:
     schedules.update("id", Schedule(Cron("0 3 * * *"), overlap="never"))  # E: no such policy
     on.start(route_packet)  # E: the packet is missing
     on.s3()(other_result)  # E: takes no object of S3
+
+
+# --- tests ---------------------------------------------------------------------------------------------
+
+
+def tests(env: Environment, packet: Packet) -> None:
+    env.run(route_packet)  # E: the packet is missing
+    env.run(get_route, [])  # E: an activity is no orchestrator
+    delivery: Delivery = env.run(route_packet, packet)  # E: the result is a Packet
+    env.mock(route_packet)  # E: an orchestrator is no activity
+    env.mock(get_route).returns(3)  # E: it returns a str
+    env.mock(get_route).returns("one", 2)  # E: the second is no str
+    env.mock(get_route).side_effect([3])  # E: nor is this
+    env.mock(get_route).assert_called_with("failed")  # E: a string is no list
+    env.mock(get_route).assert_called_with()  # E: an argument is missing
+    env.mock(get_route).leaves_open()  # E: only a callback activity has a callback
+    env.mock(transmit).returns(packet)  # E: the callback brings a Delivery
+    env.callback(get_route)  # E: it has no callback
+    env.callback(transmit).complete(True)  # E: a bool is no Delivery
+    env.mock(get_route, other_result)  # E: returns something else
+    env.mock(price, other_result)  # E: takes something else
 
 
 # --- inside an orchestrator ----------------------------------------------------------------------------

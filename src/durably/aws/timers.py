@@ -27,7 +27,7 @@ def timers_handler(*, surroundings: Surroundings | None = None) -> TimersHandler
 
 
 class TimersHandler:
-    """Forwards each message of a batch, or puts it back for the rest of its delay. What needs no queue of its own is settled here."""
+    """Forwards each message of a batch, or puts it back for the rest of its delay. Deadlines and errands end here."""
 
     def __init__(self, surroundings: Surroundings | None) -> None:
         self._given = surroundings

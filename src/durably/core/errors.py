@@ -221,6 +221,10 @@ class ExecutionClosedError(ClientError):
     """The execution is closed; it accepts nothing more."""
 
 
+class NothingToRetryError(ClientError):
+    """The execution is open, or it completed."""
+
+
 class UnknownOrchestratorError(ClientError):
     """A start names an orchestrator that the registry does not hold."""
 

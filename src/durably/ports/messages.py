@@ -57,14 +57,20 @@ class EventMessage:
                 return f"{prefix}.update.{request_id}"
             case ChildStarted(seq=seq):
                 return f"{prefix}.begun.{seq}"
-            case ChildCompleted(seq=seq) | ChildFailed(seq=seq):
-                return f"{prefix}.ended.{seq}"
-            case SignalDelivered(seq=seq) | SignalFailed(seq=seq):
-                return f"{prefix}.signalled.{seq}"
+            case ChildCompleted(seq=seq):
+                return f"{prefix}.returned.{seq}"
+            case ChildFailed(seq=seq):
+                return f"{prefix}.raised.{seq}"
+            case SignalDelivered(seq=seq):
+                return f"{prefix}.delivered.{seq}"
+            case SignalFailed(seq=seq):
+                return f"{prefix}.undelivered.{seq}"
             case ExecutionCancelRequested():
                 return f"{prefix}.cancel"
-            case ExecutionSuspended(request_id=request_id) | ExecutionResumed(request_id=request_id):
-                return f"{prefix}.request.{request_id}"
+            case ExecutionSuspended(request_id=request_id):
+                return f"{prefix}.suspend.{request_id}"
+            case ExecutionResumed(request_id=request_id):
+                return f"{prefix}.resume.{request_id}"
             case ExecutionTerminated():
                 return f"{prefix}.terminated"
             case ExecutionReset():

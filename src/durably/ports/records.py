@@ -111,9 +111,10 @@ class ActivityItem:
             expired), "cancelled".
         attempt: the attempt that the state speaks of, 1-based.
         version: counts the writes; a write names the version that it replaces, 0 for none.
-        deadline_ms: when an open callback expires.
+        deadline_ms: when an open callback expires, or until when the owner of a claim may be running its attempt.
         owner: who claimed the attempt.
-        digest: SHA-256 of what the callback brought.
+        answered: the last attempt that a callback answered; the retry that this led to does not forget it.
+        digest: SHA-256 of what that callback brought.
         result: what a completed callback brought, JSON text; sent again when the callback is repeated.
         last_failure: of the attempt before.
         task: the task of an open callback's attempt, to be sent again for the next one.
@@ -125,6 +126,7 @@ class ActivityItem:
     version: int
     deadline_ms: int | None = None
     owner: str | None = None
+    answered: int | None = None
     digest: str | None = None
     result: str | None = None
     last_failure: Failure | None = None

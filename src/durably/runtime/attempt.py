@@ -31,6 +31,7 @@ from durably.runtime.runtime import Runtime
 
 FOR_EVER_MS = 253_370_764_800_000  # the year 9999: a callback without a deadline
 _MAX_CONFLICTS = 20
+_SLACK_MS = 5_000  # clocks differ, and who ran out of time takes a moment to end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +81,18 @@ def settle_answer(runtime: Runtime, answer: Answer) -> None:
     runtime.backend.settle(Settlement(send=(Outgoing(answer.event),), acknowledge=(answer.receipt,)))
 
 
-def open_attempt(runtime: Runtime, delivery: Delivery) -> Attempt | Answer | None:
+def open_attempt(runtime: Runtime, delivery: Delivery, *, within_ms: int | None = None) -> Attempt | Answer | None:
     """Decide whether a task is run: an `Attempt` to run, an `Answer` without running, or None (dealt with).
 
+    Args:
+        runtime: the surroundings.
+        delivery: of the task.
+        within_ms: the longest that this process can run it. None where a message is delivered again only once the
+            process that had it is gone: nobody who claimed an attempt before runs it still.
+
     Raises:
-        ContendedError: its item changed meanwhile; the delivery is to be handled again.
+        ContendedError: its item changed meanwhile, or somebody else may be running the attempt, which is to run at
+            most once; the delivery is to be handled again.
         StorageError: the store refused.
     """
     task = delivery.message
@@ -107,7 +115,7 @@ def open_attempt(runtime: Runtime, delivery: Delivery) -> Attempt | Answer | Non
         return _fail(runtime, task, delivery, item, prepared)
     runnable, args, kwargs = prepared
     if options.at_most_once:
-        item = _claim(runtime, task, item)
+        item = _claim(runtime, task, item, within_ms)
         if item.owner is None:
             lost = AttemptLostError(
                 f"attempt {task.attempt} of {task.name} was claimed before and never reported; "
@@ -130,7 +138,7 @@ def open_attempt(runtime: Runtime, delivery: Delivery) -> Attempt | Answer | Non
             idempotency_key=f"{task.run.gen}.{task.run.run}.{task.key.seq}",
             last_failure=task.last_failure,
         ),
-        timeout_ms=_time_left(task, options, runtime.clock.now_ms()),
+        timeout_ms=_time_left(task, options, runtime.clock.now_ms(), within_ms),
         item=item,
     )
 
@@ -176,7 +184,7 @@ def attempt_lost(runtime: Runtime, delivery: Delivery) -> Answer | None:
     """No delivery of the task ever reported: its policy decides whether there is another attempt.
 
     Raises:
-        ContendedError: its item changed meanwhile; the delivery is to be handled again.
+        ContendedError: its item changed meanwhile, or the attempt may be running; the delivery is to be handled again.
         StorageError: the store refused.
     """
     task = delivery.message
@@ -188,6 +196,7 @@ def attempt_lost(runtime: Runtime, delivery: Delivery) -> Answer | None:
     if item is not None and not _current(item, task):
         _overtaken(runtime, task, item, delivery.receipt)
         return None
+    _check_claim(runtime, task, item)
     error = AttemptLostError(
         f"attempt {task.attempt} of {task.name} was delivered again and again and never reported; its process "
         "probably died each time. Look for what ends it (memory, time, os._exit) in its log."
@@ -213,15 +222,21 @@ def retry_or_fail(
             next_item = ActivityItem(
                 key=task.key, state="retrying", attempt=next_task.attempt, version=version, last_failure=failure
             )
-            return next_item, Outgoing(next_task, due_ms)
+            return _remembering(next_item, item), Outgoing(next_task, due_ms)
     event = ActivityFailed(seq=task.key.seq, failure=failure, attempt=task.attempt)
     closed = None
     if item is not None:
         closed = ActivityItem(key=task.key, state="closed", attempt=task.attempt, version=version, last_failure=failure)
+        closed = _remembering(closed, item)
     return closed, EventMessage(run=task.run, event=event)
 
 
 # --- inside ------------------------------------------------------------------------------------------------
+
+
+def _remembering(item: ActivityItem, before: ActivityItem | None) -> ActivityItem:
+    """The item with the callback that answered an earlier attempt: it may be repeated."""
+    return item if before is None else replace(item, answered=before.answered, digest=before.digest)
 
 
 def _answer(event: EventMessage, delivery: Delivery) -> Answer:
@@ -320,22 +335,41 @@ def _too_late(task: ActivityTask, options: ActivityOptions, now_ms: int) -> Acti
     return None
 
 
-def _time_left(task: ActivityTask, options: ActivityOptions, now_ms: int) -> int | None:
-    bounds = [] if options.start_to_close_ms is None or options.mode == "callback" else [options.start_to_close_ms]
+def _time_left(task: ActivityTask, options: ActivityOptions, now_ms: int, within_ms: int | None) -> int | None:
+    bounds = [] if within_ms is None else [within_ms]
+    if options.start_to_close_ms is not None and options.mode != "callback":
+        bounds.append(options.start_to_close_ms)
     if options.schedule_to_close_ms is not None:
         bounds.append(task.scheduled_at_ms + options.schedule_to_close_ms - now_ms)
     return max(1, min(bounds)) if bounds else None
 
 
-def _claim(runtime: Runtime, task: ActivityTask, item: ActivityItem | None) -> ActivityItem:
+def _check_claim(runtime: Runtime, task: ActivityTask, item: ActivityItem | None) -> None:
+    """Leave an attempt alone that somebody else may be running.
+
+    Raises:
+        ContendedError: somebody may.
+    """
+    if item is None or item.state != "claimed" or item.deadline_ms is None:
+        return
+    if runtime.clock.now_ms() < item.deadline_ms:
+        raise ContendedError(
+            f"attempt {task.attempt} of {task.name} (activity {task.key.seq}) was claimed by somebody who may be "
+            "running it; this delivery waits until it is settled, or until its time is up"
+        )
+
+
+def _claim(runtime: Runtime, task: ActivityTask, item: ActivityItem | None, within_ms: int | None) -> ActivityItem:
     """Claim an at-most-once attempt; without an owner if it was claimed before."""
     if item is not None and item.state == "claimed":
+        _check_claim(runtime, task, item)
         return replace(item, owner=None)
     claim = ActivityItem(
         key=task.key,
         state="claimed",
         attempt=task.attempt,
         version=1 if item is None else item.version + 1,
+        deadline_ms=None if within_ms is None else runtime.clock.now_ms() + within_ms + _SLACK_MS,
         owner=runtime.entropy.nonce(),
         last_failure=task.last_failure,
     )
@@ -373,6 +407,7 @@ def _open_callback(
     )
     deadline = None if deadline_ms is None else _deadline(task, deadline_ms)
     send = () if deadline is None else (deadline,)
+    opened = _remembering(opened, item)
     if not runtime.backend.settle(Settlement(item=opened, send=send, guard=deadline)).written:
         raise _contended(task)
     if deadline is not None and runtime.clock.now_ms() >= deadline.due_ms:

@@ -83,10 +83,15 @@ def callback_deadline(runtime: Runtime, delivery: Delivery) -> None:
 
 def _sent_before(runtime: Runtime, item: ActivityItem, task: ActivityTask) -> tuple[Outgoing, ...]:
     """What whoever changed the item was to send next, in case it died before it could."""
-    event: InboundEvent
     if item.state == "retrying" and item.attempt == task.attempt + 1:
         now_ms = runtime.clock.now_ms()
         return (Outgoing(following(task, due_ms=now_ms, failure=item.last_failure), now_ms),)
+    return _event_of(item)
+
+
+def _event_of(item: ActivityItem) -> tuple[Outgoing, ...]:
+    """How the activity ended, if it did."""
+    event: InboundEvent
     if item.state == "completed" and item.result is not None:
         event = ActivityCompleted(seq=item.key.seq, result=item.result, attempt=item.attempt)
     elif item.state == "closed" and item.last_failure is not None:
@@ -122,7 +127,7 @@ def _complete(runtime: Runtime, claims: TokenClaims, payload: str, *, failure: F
         item = backend.read_item(claims.key)
         if item is None:
             return _EXPIRED
-        if item.digest is not None and item.attempt == claims.attempt:
+        if item.answered == claims.attempt:
             return _repeat(runtime, item, digest)
         if record.closed or item.state != "open" or item.attempt != claims.attempt:
             return _EXPIRED
@@ -134,7 +139,13 @@ def _complete(runtime: Runtime, claims: TokenClaims, payload: str, *, failure: F
                 return refused
             event = ActivityCompleted(seq=claims.key.seq, result=payload, attempt=claims.attempt)
             completed = replace(
-                item, state="completed", version=item.version + 1, digest=digest, result=payload, task=None
+                item,
+                state="completed",
+                version=item.version + 1,
+                answered=item.attempt,
+                digest=digest,
+                result=payload,
+                task=None,
             )
             settlement = Settlement(item=completed, send=(Outgoing(EventMessage(run=run, event=event)),))
         else:
@@ -147,16 +158,15 @@ def _complete(runtime: Runtime, claims: TokenClaims, payload: str, *, failure: F
 
 
 def _repeat(runtime: Runtime, item: ActivityItem, digest: str) -> CallbackAnswer:
-    """The same callback again: the first one may have died between storing and sending."""
+    """The same callback again: the first one may have died between storing and sending.
+
+    Where it led to another attempt, the check that it left behind sends that.
+    """
     if item.digest != digest:
         return CallbackAnswer("conflict", "Another result was recorded for this token before; it stands.")
-    event: InboundEvent
-    if item.result is not None:
-        event = ActivityCompleted(seq=item.key.seq, result=item.result, attempt=item.attempt)
-    else:
-        assert item.last_failure is not None
-        event = ActivityFailed(seq=item.key.seq, failure=item.last_failure, attempt=item.attempt)
-    runtime.backend.send([Outgoing(EventMessage(run=item.key.run, event=event))])
+    send = _event_of(item) if item.attempt == item.answered else ()
+    if send:
+        runtime.backend.send(send)
     return _ACCEPTED
 
 
@@ -164,7 +174,8 @@ def _settle_failure(runtime: Runtime, item: ActivityItem, failure: Failure, *, d
     assert item.task is not None
     next_item, follow = retry_or_fail(runtime, item.task, failure, item)
     assert next_item is not None
-    next_item = replace(next_item, digest=digest if next_item.attempt == item.attempt else None)
+    if digest is not None:
+        next_item = replace(next_item, answered=item.attempt, digest=digest)
     return Settlement(item=next_item, send=(follow if isinstance(follow, Outgoing) else Outgoing(follow),))
 
 

@@ -26,11 +26,12 @@ from durably.core.events import (
 )
 from durably.core.failures import failure_of
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey
 from durably.core.replay import RunState
 from durably.ports.backend import TurnCommit
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
 from durably.ports.records import RecordChange, Reply, Status
-from durably.runtime.applying import apply_events
+from durably.runtime.applying import apply_events, without_updates
 from durably.runtime.closing import cancels, errands, first_wake, notice, prefix, record_change, successor
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
@@ -198,15 +199,29 @@ class TurnTaker:
         deliveries = [delivery for delivery in deliveries if is_for(live, delivery.message)]
         if not deliveries:  # of an earlier life: a turn taken for them would be nobody's to repeat after a crash
             return _Plan(live, acknowledge=list(receipts))
-        new, again = news(live, deliveries)
-        wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=0 if again else None)
-        before = state.outstanding() if again else []
+        new, since = news(live, deliveries)
+        wakes = (d.message.tries for d in deliveries if isinstance(d.message, Wake))
+        wake = max(wakes, default=None if since is None else 0)
+        before = [] if since is None else state.outstanding(since=since)
+        gone = () if since is None else cancels(live.run, state, since=since)
+        ended = () if since is None else errands(live.run, state, since=since)
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
+        if gone:
+            self._cancel_again(plan, live, gone)
         plan.resend = (
             *plan.resend,
+            *ended,
             *dispatches(live.run, [e for e in before if e.seq in state.unresolved], now_ms=now_ms, again=True),
         )
         return plan
+
+    def _cancel_again(self, plan: _Plan, live: Live, gone: tuple[ActivityKey, ...]) -> None:
+        """Whoever stored a turn that cancels may have died before it reached the items."""
+        if plan.commit is None:
+            turns = live.turns or self._runtime.backend.load_turns(live.run, after=live.state.turn - 1)
+            plan.commit = TurnCommit(run=live.run, turn=turns[-1], acknowledge=tuple(plan.acknowledge))
+            plan.acknowledge = []
+        plan.commit = replace(plan.commit, cancel=(*gone, *plan.commit.cancel))
 
     def _plan_news(
         self,
@@ -227,12 +242,18 @@ class TurnTaker:
             else:
                 plan.acknowledge = list(receipts)
             return plan
+        if suspended:
+            new, plan.replies = without_updates(live.run, new)
+            if not new:
+                plan.acknowledge = list(receipts)
+                return plan
         new = stamped(state, new, now_ms)
         terminated = next((event for event in new if isinstance(event, ExecutionTerminated)), None)
         if terminated is None and state.received + len(new) > runtime.limits.history_events:
             terminated = too_long(runtime.limits.history_events, at_ms=now_ms)
             new.append(terminated)
         if terminated is not None:
+            new, plan.replies = without_updates(live.run, new)
             plan.commit = self._commit(live, new, (), applied=state.applied, kind="deferred", receipts=receipts)
             return plan
         if suspended:
@@ -266,8 +287,12 @@ class TurnTaker:
             run=run,
             turn=last,
             successor=following,
-            send=(*errands(run, last, state), *(() if unfinished else notice(last, state)), *_wakes(live, following)),
-            cancel=cancels(run, last, state),
+            send=(
+                *errands(run, state, since=last.number),
+                *(() if unfinished else notice(last, state)),
+                *_wakes(live, following),
+            ),
+            cancel=cancels(run, state, since=last.number),
             replies=_replies(live, last),
             change=record_change(run, last),
             acknowledge=() if unfinished else tuple(delivery.receipt for delivery in deliveries),
@@ -287,6 +312,7 @@ class TurnTaker:
     ) -> _Plan:
         runtime, live = self._runtime, plan.live
         assert live is not None
+        new, plan.replies = without_updates(live.run, new)
         failure = failure_of(stall)
         first = live.status != "stalled" or live.resumed
         if first:
@@ -340,7 +366,11 @@ class TurnTaker:
         )
         dispatched = dispatches(run, state.add(turn), now_ms=now_ms)
         following = self._following(live, turn) if state.closed else None
-        send = (*(() if state.closed else dispatched), *errands(run, turn, state), *_wakes(live, following))
+        send = (
+            *(() if state.closed else dispatched),
+            *errands(run, state, since=turn.number),
+            *_wakes(live, following),
+        )
         if state.received - len(new) < runtime.limits.history_warning <= state.received:
             _logger.warning(
                 "execution %s has %d events; at %d it is terminated. Split its work into several executions",
@@ -360,7 +390,7 @@ class TurnTaker:
             turn=turn,
             successor=following,
             send=send,
-            cancel=cancels(run, turn, state),
+            cancel=cancels(run, state, since=turn.number),
             replies=_replies(live, turn),
             change=change,
             acknowledge=receipts,

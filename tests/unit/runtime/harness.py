@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextvars import copy_context
 from typing import Any
 
 from durably import Activity, Client, Orchestrator, Registry
 from durably.adapters.memory import MemoryBackend
 from durably.adapters.tokens import HmacTokenSigner
+from durably.api.attempt import current_attempt
 from durably.codec.payloads import PydanticCodec
 from durably.core.errors import ContendedError
 from durably.core.history import Turn
@@ -145,8 +147,10 @@ class Process:
             settle_answer(self.runtime, answer)
 
     def _ran(self, attempt: Attempt) -> Answer | None:
+        context = copy_context()
+        context.run(current_attempt.set, attempt.info)
         try:
-            value = attempt.call()
+            value = context.run(attempt.call)
         except Exception as error:
             return attempt_raised(self.runtime, attempt, error)
         return attempt_returned(self.runtime, attempt, value)

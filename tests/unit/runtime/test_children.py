@@ -7,7 +7,10 @@ import asyncio
 import pytest
 
 from durably import ChildError, Context, DefinitionError, Signal, orchestrator
+from durably.api.orchestrator import ParentClose
 from durably.core.errors import ExecutionFailedError
+from durably.core.events import ChildStarted
+from durably.ports.messages import EventMessage, Outgoing, Wake
 from tests.unit.runtime.harness import LEASE_MS
 from tests.unit.runtime.programs import process_of, step
 
@@ -53,14 +56,13 @@ def test_a_child_that_fails_raises_in_its_parent_with_its_causes() -> None:
         try:
             await failing()
         except ChildError as error:
-            assert error.matches(ValueError)
-            return f"{error.execution_id}: {error.failure.message}"
+            return f"{error.execution_id}: {error.failure.message}, {error.matches(ValueError)}"
         return ""
 
     process = process_of(careful, failing)
     process.client.start("p", careful)
     process.work()
-    assert process.record("p").result == '"p/1.1: no luck"'
+    assert process.record("p").result == '"p/1.1: no luck, True"'
 
 
 def test_an_id_that_is_taken_fails_the_child() -> None:
@@ -94,10 +96,10 @@ def test_a_handle_is_there_as_soon_as_the_child_is() -> None:
 @pytest.mark.parametrize(
     ("policy", "expected"), [("terminate", "terminated"), ("cancel", "cancelled"), ("abandon", "running")]
 )
-def test_children_end_with_their_parent_as_their_policy_says(policy: str, expected: str) -> None:
+def test_children_end_with_their_parent_as_their_policy_says(policy: ParentClose, expected: str) -> None:
     @orchestrator
     async def leaves(ctx: Context) -> None:
-        await waiting.options(parent_close=policy).start()  # type: ignore[arg-type]
+        await waiting.options(parent_close=policy).start()
 
     process = process_of(leaves, waiting)
     process.client.start("p", leaves)
@@ -171,9 +173,45 @@ def test_an_errand_that_is_carried_out_twice_starts_one_child() -> None:
     assert sum(record.orchestrator == "child" for record in process.client.list()) == 3
 
 
+@orchestrator
+async def quick(ctx: Context) -> int:
+    return 7
+
+
+@orchestrator
+async def starts(ctx: Context) -> int:
+    return await (await quick.start())
+
+
+def test_a_child_may_end_before_its_parent_hears_of_its_start() -> None:
+    process = process_of(starts, quick)
+    handle = process.client.start("p", starts)
+    process.take_due()
+    [errand] = process.receive()
+    process.run_errand(errand)
+    begun, wake = sorted(process.receive(), key=lambda delivery: isinstance(delivery.message, Wake))
+    process.take([wake])
+    process.take(process.receive())
+    process.take([begun])
+    assert handle.result(0) == 7
+
+
+def test_a_second_copy_of_the_news_that_a_child_exists_starts_nothing() -> None:
+    @orchestrator
+    async def watches(ctx: Context) -> int:
+        return await (await waiting.start())
+
+    process = process_of(watches, waiting)
+    process.client.start("p", watches)
+    process.work()
+    process.backend.send([Outgoing(EventMessage(run=process.record("p").key, event=ChildStarted(seq=1)))])
+    process.take_due()
+    assert process.queued() == []
+
+
 def test_a_child_is_called_inside_an_orchestrator_only() -> None:
     with pytest.raises(DefinitionError, match=r"outside another one, start it with client\.start"):
-        child(1)
+        child(1).close()
 
 
 def test_a_parent_in_another_life_has_children_of_its_own() -> None:
@@ -198,9 +236,8 @@ def test_a_failure_passes_through_generations() -> None:
     process.work()
     with pytest.raises(ExecutionFailedError) as caught:
         handle.result(0)
-    causes: list[str] = []
-    failure = caught.value.failure
-    while failure is not None:
-        causes.append(failure.type.rpartition(".")[2])
-        failure = failure.cause  # type: ignore[assignment]
+    first = caught.value.failure
+    assert first.cause is not None
+    assert first.cause.cause is not None
+    causes = [failure.type.rpartition(".")[2] for failure in (first, first.cause, first.cause.cause)]
     assert causes == ["ChildError", "ChildError", "ValueError"]

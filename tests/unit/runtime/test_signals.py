@@ -160,8 +160,8 @@ def test_a_signal_that_comes_with_the_end_is_shown_to_the_orchestrator_first() -
         late: list[int] = []
 
         async def listen() -> None:
-            async for number in ctx.signals(GO):
-                late.append(number)
+            while True:
+                late.append(await ctx.receive(GO))
 
         listening = asyncio.create_task(listen())
         await step(1)
@@ -287,6 +287,18 @@ def test_a_rejected_update_leaves_nothing_in_history() -> None:
     assert len(process.stored()) == 2
     with pytest.raises(UpdateRejectedError, match="no handler of the update 'unknown'"):
         handle.update(Update[int, int]("unknown"), 1)
+    assert process.kinds() == before
+
+
+def test_an_update_that_no_code_can_validate_now_is_rejected() -> None:
+    process = process_of(counter)
+    handle = process.client.start("e", counter)
+    process.work()
+    process.client.suspend("e")
+    process.work()
+    before = process.kinds()
+    with pytest.raises(UpdateRejectedError, match="is suspended, stalled"):
+        handle.update(ADD, 3)
     assert process.kinds() == before
 
 

@@ -1,0 +1,55 @@
+"""`python -m durably.testing.elsewhere MODULE FILE NAME < HISTORY`: replay a history in a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any, cast
+
+from durably.api.orchestrator import Orchestrator
+from durably.api.registry import Registry
+from durably.codec.exports import decode_export
+from durably.codec.payloads import PydanticCodec
+from durably.core.errors import Stall
+from durably.testing.replaying import replay_turns
+from durably.testing.safety import check_here
+
+
+def main(module: str, file: str, name: str) -> int:
+    """Exit code 0 if the code agrees with the history; else 1, and why on standard error."""
+    history = decode_export(sys.stdin.read())
+    registry = Registry(_orchestrators(_imported(module, file), name), codec=PydanticCodec())
+    try:
+        replay_turns(history.key, history.orchestrator, history.turns, registry)
+        check_here(history.key, history.orchestrator, history.turns, registry)
+    except Stall as stall:
+        print(stall, file=sys.stderr)  # noqa: T201  # what the parent process tells on
+        return 1
+    return 0
+
+
+def _imported(name: str, file: str) -> ModuleType:
+    """The module by its name, or, where that means nothing or something else here, from its file."""
+    try:
+        module = importlib.import_module(name)
+        if getattr(module, "__file__", None) == file:
+            return module
+    except ImportError:
+        pass
+    spec = importlib.util.spec_from_file_location("durably_replayed", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["durably_replayed"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _orchestrators(module: ModuleType, name: str) -> list[Orchestrator[..., Any]]:
+    found = [cast("Orchestrator[..., Any]", one) for one in vars(module).values() if isinstance(one, Orchestrator)]
+    return [one for one in found if one.name == name][:1]
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
