@@ -300,7 +300,7 @@ def _database() -> Generator[Engine]:
             "Set it for the process that runs the activities: sqlite:////path/of/users.db, or "
             "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE."
         )
-    engine = create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True)  # an error goes into the history
     try:
         _tables()[0].metadata.create_all(engine)
         yield engine

@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
 from activities.pokemon_capture import (
     SERVICES_URL,
     Order,
     Step,
-    Wild,
     ask,
     attack,
     cure,
@@ -44,13 +43,6 @@ PATIENCE_S = 60.0
 STEPS = [step.name.lower() for step in Step]
 
 
-class Meeting(BaseModel):
-    """The event."""
-
-    trainer: str
-    pokemon: Wild
-
-
 def tell(arguments: Sequence[str]) -> int:
     """Tell the story; its exit code."""
     told = parser("pokemon_capture", __doc__)
@@ -64,7 +56,7 @@ def tell(arguments: Sequence[str]) -> int:
 def capture(db: Path, options: argparse.Namespace) -> None:
     """Live each life, and print what became of its Pokemon."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[SayingHandler("runtime")])
-    meeting = Meeting.model_validate_json(EVENT.read_bytes())
+    event = Encounter.model_validate_json(EVENT.read_bytes())
     failures = options.fail or [(Step.THROW, 1)]
     flags = [f"--fail={step.name.lower()}={times}" for step, times in failures]
     lives = LIVES if options.life == "all" else {options.life: LIVES[options.life]}
@@ -72,9 +64,9 @@ def capture(db: Path, options: argparse.Namespace) -> None:
         os.environ |= without_proxy() | {SERVICES_URL: services.url}
         seen: dict[str, Seen] = {}
         for name, live in lives.items():
-            wild = meeting.pokemon.model_copy(update={"id": f"{meeting.pokemon.id}-{name}"})
+            wild = event.pokemon.model_copy(update={"id": f"{event.pokemon.id}-{name}"})
             ask_service(SERVICES_URL, "/pokemon", wild.model_dump_json())
-            live(db, Encounter(trainer=meeting.trainer, pokemon=wild.id))
+            live(db, Encounter(trainer=event.trainer, pokemon=wild))
             seen[name] = look(wild.id)
     print_table(HEADS, [row(name, each) for name, each in seen.items()])
     print()
@@ -91,9 +83,9 @@ def look(pokemon: str) -> Seen:
 
 def sequential(_: Path, encounter: Encounter) -> None:
     """Three calls. Whoever starts the program again starts at the top, and does again what was done."""
-    order = Order(pokemon=encounter.pokemon, trainer=encounter.trainer)
+    order = Order(pokemon=encounter.pokemon.id, trainer=encounter.trainer)
     for start in range(1, MOST_TRIES + 1):
-        if look(encounter.pokemon).pokemon.trainer:
+        if look(encounter.pokemon.id).pokemon.trainer:
             return
         try:
             ask(Step.PARALYZE, order)
@@ -106,14 +98,14 @@ def sequential(_: Path, encounter: Encounter) -> None:
 def choreography(db: Path, encounter: Encounter) -> None:
     """Three workers. A message is delivered again until its step is done, or nobody wants it any more."""
     broker = Broker(Path(f"{db}-topics.db"))
-    broker.publish(ENCOUNTERED, encounter.trainer, encounter.pokemon)
+    broker.publish(ENCOUNTERED, encounter.trainer, encounter.pokemon.id)
     with ExitStack() as stack:
         for worker in workers(broker):
             stack.enter_context(worker)
         give_up_at = time.monotonic() + PATIENCE_S
-        while broker.where(encounter.pokemon) not in {CAPTURED, DEAD}:
+        while broker.where(encounter.pokemon.id) not in {CAPTURED, DEAD}:
             if time.monotonic() > give_up_at:
-                raise StoryError(f"after {PATIENCE_S:.0f} s the message of {encounter.pokemon} is nowhere")
+                raise StoryError(f"after {PATIENCE_S:.0f} s the message of {encounter.pokemon.id} is nowhere")
             time.sleep(0.02)
 
 
@@ -123,7 +115,7 @@ def orchestrator(db: Path, encounter: Encounter) -> None:
         db, orchestrators=[capture_pokemon], activities=[paralyze, attack, throw_pokeball], http=None
     ) as here:
         flow = capture_pokemon.options(id_reuse="use_existing")
-        handle = here.client.start(f"capture-{encounter.pokemon}", flow, encounter)
+        handle = here.client.start(f"capture-{encounter.pokemon.id}", flow, encounter)
         while True:
             try:
                 handle.result(timeout=PATIENCE_S)
@@ -142,13 +134,13 @@ def saga(db: Path, encounter: Encounter) -> None:
     activities = [paralyze, attack, throw_pokeball, cure, restore]
     with Embedded(db, orchestrators=[capture_or_heal], activities=activities, http=None) as here:
         flow = capture_or_heal.options(id_reuse="use_existing")
-        handle = here.client.start(f"capture-{encounter.pokemon}", flow, encounter)
+        handle = here.client.start(f"capture-{encounter.pokemon.id}", flow, encounter)
         try:
             outcome = handle.result(timeout=PATIENCE_S)
         except ExecutionFailedError as error:
             say("saga", f"could not undo everything: {error}")
         else:
-            say("saga", f"{encounter.pokemon} is {f'healed: {outcome.problem}' if outcome.problem else 'captured'}")
+            say("saga", f"{encounter.pokemon.id} is {f'healed: {outcome.problem}' if outcome.problem else 'captured'}")
 
 
 LIVES: dict[str, Callable[[Path, Encounter], None]] = {

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from activities.pokemon_capture import Pokemon, attack, cure, paralyze, restore, throw_pokeball
+from activities.pokemon_capture import Pokemon, Wild, attack, cure, paralyze, restore, throw_pokeball
 from durably import ActivityError, Context, orchestrator
 
 
 class Encounter(BaseModel):
-    """Who meets; the Pokemon by its id."""
+    """Who meets."""
 
     model_config = ConfigDict(extra="forbid")
 
     trainer: str = Field(min_length=1)
-    pokemon: str = Field(min_length=1)
+    pokemon: Wild
 
 
 class Outcome(BaseModel):
@@ -27,7 +27,7 @@ class Outcome(BaseModel):
 @orchestrator
 async def capture_pokemon(ctx: Context, encounter: Encounter) -> Pokemon:
     """Three steps. Where one fails the execution fails, and `client.retry` goes on with that one."""
-    trainer, pokemon = encounter.trainer, encounter.pokemon
+    trainer, pokemon = encounter.trainer, encounter.pokemon.id
     await paralyze(trainer, pokemon)
     weakened = await attack(trainer, pokemon)
     ctx.logger.info("%s has a health of %d left", pokemon, weakened.health)
@@ -37,7 +37,7 @@ async def capture_pokemon(ctx: Context, encounter: Encounter) -> Pokemon:
 @orchestrator
 async def capture_or_heal(ctx: Context, encounter: Encounter) -> Outcome:
     """The same three steps. Where one fails, those before it are undone, the last one first."""
-    trainer, pokemon = encounter.trainer, encounter.pokemon
+    trainer, pokemon = encounter.trainer, encounter.pokemon.id
     try:
         async with ctx.saga() as saga:
             saga.compensate(cure, trainer, pokemon)

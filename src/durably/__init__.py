@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from durably.api.attempt import AttemptInfo as AttemptInfo
     from durably.api.attempt import Callback as Callback
     from durably.api.attempt import attempt_info as attempt_info
+    from durably.api.attempt import heartbeat as heartbeat
+    from durably.api.attempt import last_heartbeat as last_heartbeat
     from durably.api.orchestrator import Orchestrator as Orchestrator
     from durably.api.orchestrator import orchestrator as orchestrator
     from durably.api.registry import Registry as Registry
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from durably.core.channels import Signal as Signal
     from durably.core.channels import Update as Update
     from durably.core.context import Context as Context
+    from durably.core.errors import ActivityCancelledError as ActivityCancelledError
     from durably.core.errors import ActivityError as ActivityError
+    from durably.core.errors import ActivityNotAwaitedError as ActivityNotAwaitedError
     from durably.core.errors import ActivityTimeoutError as ActivityTimeoutError
     from durably.core.errors import AttemptLostError as AttemptLostError
     from durably.core.errors import ChildError as ChildError
@@ -49,14 +53,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "durably.api.activity": ("Activity", "activity", "callback_activity"),
-    "durably.api.attempt": ("AttemptInfo", "Callback", "attempt_info"),
+    "durably.api.attempt": ("AttemptInfo", "Callback", "attempt_info", "heartbeat", "last_heartbeat"),
     "durably.api.orchestrator": ("Orchestrator", "orchestrator"),
     "durably.api.registry": ("Registry",),
     "durably.client": ("Client",),
     "durably.core.channels": ("Query", "Signal", "Update"),
     "durably.core.context": ("Context",),
     "durably.core.errors": (
+        "ActivityCancelledError",
         "ActivityError",
+        "ActivityNotAwaitedError",
         "ActivityTimeoutError",
         "AttemptLostError",
         "ChildError",
@@ -89,7 +95,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __version__ = "0.1.0"
 __all__ = [
     "Activity",
+    "ActivityCancelledError",
     "ActivityError",
+    "ActivityNotAwaitedError",
     "ActivityTimeoutError",
     "AttemptInfo",
     "AttemptLostError",
@@ -128,6 +136,8 @@ __all__ = [
     "activity",
     "attempt_info",
     "callback_activity",
+    "heartbeat",
+    "last_heartbeat",
     "orchestrator",
 ]
 

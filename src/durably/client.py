@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from durably.api.orchestrator import Orchestrator, StartOptions
 from durably.api.registry import Registry
+from durably.completions import Completions
 from durably.core.channels import Query, Signal, Update
 from durably.core.errors import (
     DefinitionError,
@@ -51,7 +52,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Client:
+class Client(Completions):
     """Reaches the executions of one backend.
 
     Args:

@@ -105,6 +105,7 @@ def record_of(queue: str, message: dict[str, Any]) -> dict[str, Any]:
 
 _ROUTES = (
     "POST /callbacks/{token}/failure",
+    "POST /callbacks/{token}/heartbeat",
     "POST /callbacks/{token}",
     "GET /executions/{execution_id}/result",
     "GET /executions/{execution_id}/history",
@@ -119,6 +120,9 @@ _ROUTES = (
     "POST /executions/{execution_id}/retry",
     "POST /executions/{execution_id}/reset",
     "POST /executions/{execution_id}/forks",
+    "POST /executions/{execution_id}/activities/{activity}/complete",
+    "POST /executions/{execution_id}/activities/{activity}/fail",
+    "POST /executions/{execution_id}/activities/{activity}/heartbeat",
     "GET /openapi.json",
     "GET /executions/{execution_id}",
     "POST /executions",

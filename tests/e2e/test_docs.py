@@ -15,13 +15,16 @@ import pytest
 from durably import Activity, Client, Orchestrator
 from durably.embedded import Embedded
 
-PAGE = (Path(__file__).parents[2] / "docs" / "orchestrators.md").read_text(encoding="utf-8")
-RUN = PAGE.partition("# Talking to executions")[2]  # the examples before are fragments
+PAGE = (
+    (Path(__file__).parents[2] / "docs" / "orchestrators.md")
+    .read_text(encoding="utf-8")
+    .partition("# Talking to executions")[2]
+)
 PRELUDE = "import asyncio\nfrom dataclasses import dataclass\nfrom durably import *\n"
 SHARED = 'STEP = Signal[int]("step")\n'
 EXAMPLES = {
     heading: example
-    for section in re.split(r"^##? ", RUN, flags=re.MULTILINE)[1:]
+    for section in re.split(r"^##? ", PAGE, flags=re.MULTILINE)[1:]
     for heading in [section.partition("\n")[0]]
     for example in re.findall(r"```python\n(.*?)```", section, re.DOTALL)
 }

@@ -25,8 +25,10 @@ from durably import (
     Update,
     activity,
     callback_activity,
+    on,
     orchestrator,
 )
+from durably.schedules import Cron, Schedule, Schedules
 from durably.testing import Environment
 
 
@@ -281,6 +283,32 @@ def steers(client: Client) -> None:
     assert_type(client.retry("all"), int)
     assert_type(client.reset("all", 3), int)
     _ = assert_type(client.fork("all", "other", to_event=1, input_="{}"), Handle[Any])
+
+
+# --- schedules and triggers ------------------------------------------------------------------------------
+
+
+def schedule_and_trigger(client: Client, packet: Packet) -> None:
+    schedules = Schedules(client)
+    schedules.create("nightly", Cron("30 2 * * *", "Europe/Berlin"), route_packet, packet, max_attempts=2)
+    schedules.update("nightly", Schedule(Cron("0 3 * * *"), overlap="buffer_one"))
+    schedules.update("nightly", Schedule(Cron("0 3 * * *")), tell)
+    assert_type(schedules.trigger("nightly"), str)
+
+
+@on.s3(suffix=".csv")
+@orchestrator
+async def import_file(ctx: Context, file: on.S3Object) -> int:
+    return len(file.key)
+
+
+@on.http("POST /packets")
+def accept(request: on.HttpRequest) -> on.Outcome:
+    return on.start(route_packet, Packet(request.body.encode()), max_attempts=2)
+
+
+assert_type(import_file.name, str)
+assert_type(accept, on.Trigger[on.HttpRequest])
 
 
 # --- tests -----------------------------------------------------------------------------------------------

@@ -18,8 +18,10 @@ from durably import (
     Update,
     activity,
     callback_activity,
+    on,
     orchestrator,
 )
+from durably.schedules import Cron, Schedule, Schedules
 from durably.testing import Environment
 
 
@@ -150,6 +152,17 @@ def starts(client: Client, packet: Packet) -> None:
     client.start("id", no_context, packet)  # E: not decorated
     client.start(42, route_packet, packet)  # E: an id is a string
     delivery: Delivery = client.start("id", route_packet, packet).result()  # E: the result is a Packet
+
+
+# --- schedules and triggers ------------------------------------------------------------------------------
+
+
+def schedules_and_triggers(schedules: Schedules, packet: Packet) -> None:
+    schedules.create("id", Cron("0 3 * * *"), route_packet)  # E: the packet is missing
+    schedules.create("id", "0 3 * * *", route_packet, packet)  # E: a string is no schedule
+    schedules.update("id", Schedule(Cron("0 3 * * *"), overlap="never"))  # E: no such policy
+    on.start(route_packet)  # E: the packet is missing
+    on.s3()(other_result)  # E: takes no object of S3
 
 
 # --- tests ---------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
 from durably.api.orchestrator import Orchestrator, StartOptions
 from durably.api.registry import Registry
+from durably.aws.completions import add_completions
 from durably.aws.forms import (
     LONGEST_WAIT_S,
     F,
@@ -32,6 +33,7 @@ from durably.aws.requests import answer, answer_large, body_of, refusal_of, rout
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.client import Client
 from durably.core.errors import (
+    ActivityNotAwaitedError,
     ClientError,
     ContendedError,
     DurablyError,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 _STATUS: dict[type[DurablyError], int] = {
+    ActivityNotAwaitedError: 404,
     ExecutionNotFoundError: 404,
     UnknownOrchestratorError: 404,
     ExecutionExistsError: 409,
@@ -111,6 +114,7 @@ class ApiHandler:
         app.post("/executions/<execution_id>/reset")(self._reset)
         app.post("/executions/<execution_id>/forks")(self._fork)
         app.get("/openapi.json")(self._openapi)
+        add_completions(app, lambda: self._surroundings, lambda: self._registry)
         app.exception_handler(DurablyError)(self._refuse)
         app.exception_handler(_RefusedBodyError)(self._refuse_body)
         prepare_in_lambda(lambda: self._client)

@@ -34,8 +34,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 }
 _REFUSALS = {
     400: "The request is malformed; the message names the field.",
-    404: "There is no such execution, or no such orchestrator.",
-    409: "The id is taken, or the execution has not failed.",
+    404: "There is no such execution, orchestrator or activity that awaits a callback.",
+    409: "The id is taken, the execution has not failed, or another result was recorded.",
     410: "The execution has ended.",
     413: "The body is too large.",
     415: "The body is not application/json.",
@@ -63,6 +63,8 @@ class Operation(NamedTuple):
 
 
 _ONE = "/executions/{execution_id}"
+_AN_ACTIVITY = f"{_ONE}/activities/{{activity}}"
+_OF_CALLBACKS = (404, 409, 410, 413, 415)
 _ON_ITS_WAY = {202: "Stored, and on its way."}
 OPERATIONS: dict[str, Operation] = {
     "POST /executions": Operation(
@@ -104,6 +106,21 @@ OPERATIONS: dict[str, Operation] = {
     ),
     f"POST {_ONE}/forks": Operation(
         "Start another one from an event of this one.", {201: "Started."}, ForkForm, refusals=(404, 409)
+    ),
+    f"POST {_AN_ACTIVITY}/complete": Operation(
+        "Complete a callback activity without its token; the body is the result.",
+        {200: "The result is recorded."},
+        refusals=_OF_CALLBACKS,
+    ),
+    f"POST {_AN_ACTIVITY}/fail": Operation(
+        "Fail a callback activity without its token; the body is an object of type, message and non_retryable.",
+        {200: "The failure is recorded."},
+        refusals=_OF_CALLBACKS,
+    ),
+    f"POST {_AN_ACTIVITY}/heartbeat": Operation(
+        "Say that a callback activity is being worked on; the body is how far it got.",
+        {200: "Recorded; the answer says whether it was cancelled."},
+        refusals=_OF_CALLBACKS,
     ),
     "GET /openapi.json": Operation("This document.", {200: "An OpenAPI document."}),
 }

@@ -55,6 +55,10 @@ def _run(options: Options) -> int:
             from durably.cli.schedules import schedules
 
             return schedules(options)
+        if options.command in ("complete", "fail"):
+            from durably.cli import completions
+
+            return completions.complete(options) if options.command == "complete" else completions.fail(options)
         from durably.cli.commands import COMMANDS
 
         return COMMANDS[options.command](options)

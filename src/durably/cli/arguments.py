@@ -87,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, (help_, description) in _STEERING.items():
         _add_steering(commands.add_parser(name, help=help_), description)
     _add_reset(commands.add_parser("reset", help="go back to an event, in a new run"))
+    _add_answer(commands.add_parser("complete", help="complete a callback activity"), "result", "RESULT")
+    _add_answer(commands.add_parser("fail", help="fail a callback activity"), "message", "MESSAGE")
     _add_fork(commands.add_parser("fork", help="start another execution from an event of this one"))
     from durably.cli.schedule_arguments import add_schedules
 
@@ -236,6 +238,16 @@ def _add_fork(parser: argparse.ArgumentParser) -> None:
     _add_sources(parser)
     _add_database(parser)
     _add_json(parser)
+
+
+def _add_answer(parser: argparse.ArgumentParser, name: str, metavar: str) -> None:
+    parser.description = (
+        "Answer for the outside world where a callback will not come by itself. `durably show` lists the "
+        "numbers of those that are open."
+    )
+    _add_one(parser)
+    parser.add_argument("activity", type=_count, metavar="N", help="number of the activity in the history")
+    parser.add_argument(name, metavar=metavar, help="JSON" if name == "result" else "why; its policy may try again")
 
 
 def _add_to_event(parser: argparse.ArgumentParser, *, required: bool) -> None:

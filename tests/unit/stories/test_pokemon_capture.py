@@ -22,7 +22,7 @@ from activities.pokemon_capture import (
     restore,
     throw_pokeball,
 )
-from demo.pokemon_capture import EVENT, Meeting, row
+from demo.pokemon_capture import EVENT, row
 from demo.pokemon_choreography import CAPTURED, DEAD, ENCOUNTERED, LEASE_S, PARALYZED, WEAKENED, Broker, Worker, workers
 from demo.pokemon_services import DAMAGE, RefusedError, Seen, Server, Services, failure
 from demo.processes import without_proxy
@@ -36,7 +36,7 @@ from tests.unit.runtime.harness import Process
 WILD = Wild(id="m", name="Mewtwo", level=50, max_health=200)
 NOW = Pokemon(**WILD.model_dump(), health=200, status=Status.HEALTHY)
 CAUGHT = NOW.model_copy(update={"trainer": "Sacha"})
-MEET = Encounter(trainer="Sacha", pokemon="m")
+MEET = Encounter(trainer="Sacha", pokemon=WILD)
 ORDER = Order(pokemon="m", trainer="Sacha")
 
 
@@ -273,6 +273,6 @@ def test_a_row_says_what_is_left_and_what_it_took() -> None:
     assert row("saga", seen) == ("saga", "nobody", "HEALTHY", "200 of 200", "2, failed 1", "0", "0, failed 3", "0", "1")
 
 
-def test_the_event_is_a_meeting() -> None:
-    meeting = Meeting.model_validate_json(EVENT.read_bytes())
-    assert (meeting.trainer, meeting.pokemon.name) == ("Sacha", "Mewtwo")
+def test_the_event_is_an_encounter() -> None:
+    met = Encounter.model_validate_json(EVENT.read_bytes())
+    assert met == Encounter(trainer="Sacha", pokemon=Wild(id="mewtwo", name="Mewtwo", level=50, max_health=200))

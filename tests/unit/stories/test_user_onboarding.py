@@ -16,7 +16,7 @@ import boto3
 import pytest
 from moto import mock_aws
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from activities.user_onboarding import (
     DATABASE_URL,
@@ -235,8 +235,9 @@ def test_an_import_that_breaks_in_the_middle_leaves_nothing(database: str) -> No
         )
         connection.execute(text(refuse))
     engine.dispose()
-    with pytest.raises(Exception, match="full"):
+    with pytest.raises(IntegrityError, match="full") as caught:
         import_users.fn("a", THREE)
+    assert "Ada" not in str(caught.value)
     assert query(database, "SELECT batch FROM imports") == [("before",)]
     assert query(database, "SELECT count(*) FROM users") == [(3,)]
 
