@@ -19,6 +19,7 @@ from durably.core.errors import (
     ExecutionFailedError,
     ExecutionNotFoundError,
     InvalidIdError,
+    ResultTimeoutError,
     UpdateFailedError,
     UpdateRejectedError,
 )
@@ -35,6 +36,7 @@ from durably.core.history import HistoryEntry, read_history
 from durably.core.payloads import Shape
 from durably.descriptions import Description, describe
 from durably.handles import Handle
+from durably.polling import poll
 from durably.ports.backend import Backend
 from durably.ports.clock import Clock, Entropy
 from durably.ports.messages import Delivery
@@ -42,7 +44,6 @@ from durably.ports.records import Record, Reply, Status
 from durably.runtime.queries import answer_query
 from durably.runtime.resets import fork_execution, reset_execution, retry_execution
 from durably.runtime.start import checked_request_id, existing_record, send_event, start_execution
-from durably.watching import watched
 
 A = TypeVar("A")
 C = TypeVar("C")
@@ -235,12 +236,14 @@ class Client(Completions):
         reply = self._backend.read_reply(record.key, id_)
         if reply is None:
             event = UpdateAccepted(name=update.name, payload=payload_shape.encode(payload), request_id=id_)
-            record = send_event(self._backend, execution_id, event)
-            reply = self._reply(record, id_, timeout)
+            sent_to = send_event(self._backend, execution_id, event)
+            reply = self._until(lambda: self._reply(sent_to, id_), timeout)
+        if reply is None:
+            raise ResultTimeoutError(f"execution {execution_id} did not reply within {timeout} s.")
         if not reply.accepted:
-            raise UpdateRejectedError(execution_id, _failure(reply))
+            raise UpdateRejectedError(execution_id, cast(Failure, reply.failure))
         if reply.result is None:
-            raise UpdateFailedError(execution_id, _failure(reply))
+            raise UpdateFailedError(execution_id, cast(Failure, reply.failure))
         return cast(R, result_shape.decode(reply.result))
 
     # --- by name, with JSON text in and out: for those who do not have the constants ----------------------
@@ -423,16 +426,16 @@ class Client(Completions):
                     if existing_record(self._backend, execution_id).closed:
                         raise
 
-    def _reply(self, record: Record, request_id: str, timeout: float | None) -> Reply:
-        records = watched(self._backend, record.execution_id, timeout, wanted="reply", pause=self._pause)
-        while True:
-            current = next(records)
-            reply = self._backend.read_reply(record.key, request_id)
-            if reply is not None:
-                return reply
-            if current.closed or current.gen != record.gen:
-                gone = ExecutionClosedError("the execution ended before it handled the update")
-                return Reply(run=record.key, request_id=request_id, failure=failure_of(gone))
+    def _until(self, look: Callable[[], T | None], timeout: float | None) -> T | None:
+        return poll(look, timeout, self._pause)
+
+    def _reply(self, record: Record, request_id: str) -> Reply | None:
+        current = self._backend.read_record(record.execution_id)
+        reply = self._backend.read_reply(record.key, request_id)
+        if reply is None and (current is None or current.closed or current.gen != record.gen):
+            gone = ExecutionClosedError("the execution ended before it handled the update")
+            return Reply(run=record.key, request_id=request_id, failure=failure_of(gone))
+        return reply
 
     def _start(
         self,
@@ -466,10 +469,16 @@ class Client(Completions):
             ResultTimeoutError: it is still open after `timeout` seconds.
             ExecutionNotFoundError: there is none.
         """
-        records = watched(self._backend, execution_id, timeout, wanted="close", pause=self._pause)
-        while not (record := next(records)).closed:
-            pass
-        return self._result_of(record)
+        closed = self._until(lambda: self._closed(execution_id), timeout)
+        if closed is None:
+            record = existing_record(self._backend, execution_id)
+            state = f" It is stalled: {record.failure}" if record.status == "stalled" else ""
+            raise ResultTimeoutError(f"execution {execution_id} did not close within {timeout} s.{state}")
+        return self._result_of(closed)
+
+    def _closed(self, execution_id: str) -> Record | None:
+        record = existing_record(self._backend, execution_id)
+        return record if record.closed else None
 
     def _result_of(self, record: Record) -> Any:
         if record.status != "completed" or record.result is None:
@@ -479,11 +488,6 @@ class Client(Completions):
         program = self._registry.program(record.orchestrator)
         shape = program.result if program is not None else self._registry.codec.value(Any)
         return shape.decode(record.result)
-
-
-def _failure(reply: Reply) -> Failure:
-    assert reply.failure is not None
-    return reply.failure
 
 
 def _named(channel: Callable[[str], C], name: str) -> C:

@@ -1,7 +1,9 @@
 """`python -m tests.golden.record [NAME ...]` records golden histories, all of them or those named, as they run today.
 
-A golden history is what executions in production look like: record one when a story gets a new path, and keep those
-that are there. One that no longer replays means that running executions would stall after an upgrade.
+A golden history is what executions in production look like. Each story has a module of its name beside this one: its
+`PATHS`, functions that take an execution along one path in an `Environment` with every activity mocked, and the
+`ORCHESTRATORS` that replay them. Record a history when a story gets a new path, and keep those that are there: one that
+no longer replays means that running executions would stall after an upgrade.
 """
 
 from __future__ import annotations
@@ -9,59 +11,32 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from activities.routing import Delivery, get_route, transmit
+from demo.story import STORIES
 from durably import Orchestrator
 from durably.testing import Environment
-from orchestrators.routing import RoutingRequest, route_packet
 
 HERE = Path(__file__).parent
-EVENTS = HERE.parents[1] / "events"
-ORCHESTRATORS: list[Orchestrator[..., Any]] = [route_packet]
+TOLD = tuple(story for story in STORIES if (HERE / f"{story}.py").is_file())
 
 
-def packet_routing_ok(env: Environment) -> None:
-    """A network error, then a route that delivers."""
-    env.mock(get_route).side_effect([ConnectionError("network disconnect"), "RouteA"])
-    env.mock(transmit).returns(Delivery(delivered=True))
-    env.start("packet-ok", route_packet, _request()).result()
+def paths() -> dict[str, Callable[[Environment], None]]:
+    """All paths of all stories, by the name of their history."""
+    return {f"{story}_{path.__name__}": path for story in TOLD for path in _module(story).PATHS}
 
 
-def packet_routing_no_route(env: Environment) -> None:
-    """The first provider does not deliver, and no other is found."""
-    env.mock(get_route).side_effect(["RouteA", *[ConnectionError("network disconnect")] * 3])
-    env.mock(transmit).returns(Delivery(delivered=False))
-    env.start("packet-no-route", route_packet, _request()).result()
+def orchestrators() -> list[Orchestrator[..., Any]]:
+    """Those of all stories."""
+    return [orchestrator for story in TOLD for orchestrator in _module(story).ORCHESTRATORS]
 
 
-def packet_routing_timeout(env: Environment) -> None:
-    """The first provider never acknowledges, the second one does."""
-    env.mock(get_route).returns("RouteA", "RouteB")
-    env.mock(transmit).leaves_open()
-    env.after(timedelta(seconds=12), lambda: env.callback(transmit).complete(Delivery(delivered=True)))
-    env.start("packet-timeout", route_packet, _request()).result()
-
-
-def packet_routing_waiting(env: Environment) -> None:
-    """Still on its way: what a running execution looks like while the code under it is replaced."""
-    env.mock(get_route).returns("RouteA")
-    env.start("packet-waiting", route_packet, _request())
-
-
-PATHS: dict[str, Callable[[Environment], None]] = {
-    path.__name__: path
-    for path in (packet_routing_ok, packet_routing_no_route, packet_routing_timeout, packet_routing_waiting)
-}
-
-
-def recorded(name: str) -> str:
-    """The history of a path, without what is true of this machine only."""
+def recorded(path: Callable[[Environment], None]) -> str:
+    """The history of the execution that a path starts last, without what is true of this machine only."""
     with Environment(run_activities=False) as env:
-        env.mock(transmit)
-        PATHS[name](env)
+        path(env)
         document = json.loads(env.export())
     _strip_stacks(document)
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
@@ -72,8 +47,8 @@ def file_of(name: str) -> Path:
     return HERE / f"{name}.json"
 
 
-def _request() -> RoutingRequest:
-    return RoutingRequest.model_validate_json((EVENTS / "packet_routing.json").read_bytes())
+def _module(story: str) -> Any:
+    return import_module(f"tests.golden.{story}")
 
 
 def _strip_stacks(value: Any) -> None:
@@ -84,8 +59,9 @@ def _strip_stacks(value: Any) -> None:
 
 
 def main(names: list[str]) -> None:
-    for name in names or PATHS:
-        file_of(name).write_text(recorded(name), encoding="utf-8")
+    known = paths()
+    for name in names or known:
+        file_of(name).write_text(recorded(known[name]), encoding="utf-8")
         print(file_of(name).relative_to(Path.cwd()))
 
 

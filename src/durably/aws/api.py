@@ -116,7 +116,7 @@ class ApiHandler:
         app.get("/openapi.json")(self._openapi)
         add_completions(app, lambda: self._surroundings, lambda: self._registry)
         app.exception_handler(DurablyError)(self._refuse)
-        app.exception_handler(_RefusedBodyError)(lambda error: error.answer)
+        app.exception_handler(_RefusedBodyError)(self._refuse_body)
         prepare_in_lambda(lambda: self._client)
 
     def __call__(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -284,6 +284,9 @@ class ApiHandler:
     def _refuse(self, error: DurablyError) -> Response[str]:
         status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
         return answer(status, {"message": str(error)})
+
+    def _refuse_body(self, error: _RefusedBodyError) -> Response[str]:
+        return error.answer
 
     # --- what requests carry ----------------------------------------------------------------------------------------
 

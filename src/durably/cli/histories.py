@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from durably.adapters.system import SystemClock, SystemEntropy
+from durably.adapters.watchdog import Watchdog
 from durably.api.registry import Registry
 from durably.cli.arguments import DEFAULT_SOURCES, Options
 from durably.cli.output import print_json
 from durably.cli.stores import opened_store
 from durably.client import Client
-from durably.codec.exports import ExportedHistory, decode_export, encode_export, exported
+from durably.codec.exports import ExportedHistory, decode_export, encode_export
 from durably.codec.payloads import PydanticCodec
 from durably.core.context import instant
 from durably.core.errors import (
@@ -27,12 +28,9 @@ from durably.core.errors import (
     Stall,
     TurnTimeoutError,
 )
-from durably.embedded.budget import Watchdog
 from durably.embedded.discovery import discover
-from durably.ports.backend import Backend
-from durably.ports.records import Record
 from durably.runtime.start import existing_record
-from durably.testing.replaying import replay_history
+from durably.testing.replaying import replay_history, stored_history
 
 _Histories: TypeAlias = Iterator[tuple[str, Callable[[], ExportedHistory]]]
 
@@ -58,7 +56,7 @@ class _Verdict:
 def export(options: Options) -> int:
     """`durably export`."""
     with opened_store(options) as store:
-        text = encode_export(_stored(store, existing_record(store, options.execution_id)))
+        text = encode_export(stored_history(store, existing_record(store, options.execution_id)))
     if options.output is None:
         sys.stdout.write(text)
         return 0
@@ -105,22 +103,18 @@ def _files(options: Options) -> _Histories:
 
 
 def _executions(options: Options) -> _Histories:
-    """Those of the store that the options choose, newest first."""
+    """Those of the store that the options choose, newest first, without runs that are over: today's code takes none."""
     with opened_store(options) as store:
         client = Client(store, Registry(codec=PydanticCodec()), SystemClock(), SystemEntropy())
         records = client.list(status=options.status, orchestrator=options.orchestrator)
         if options.since is not None:
             records = takewhile(lambda record: instant(record.started_at_ms) >= options.since, records)
         for record in islice(records, options.limit):
-            yield record.execution_id, partial(_stored, store, record)
+            yield record.execution_id, partial(stored_history, store, record, current_only=True)
 
 
 def _read(file: Path) -> ExportedHistory:
     return decode_export(file.read_text(encoding="utf-8"))
-
-
-def _stored(store: Backend, record: Record) -> ExportedHistory:
-    return exported(record, store.load_turns(record.key))
 
 
 def _replayed(name: str, read: Callable[[], ExportedHistory], registry: Registry, watchdog: Watchdog) -> _Verdict:

@@ -85,7 +85,7 @@ def callback_of(runtime: Runtime, attempt: Attempt, settle: Callable[[], None]) 
 def is_open(runtime: Runtime, attempt: Attempt) -> bool:
     """Whether an attempt's callback would still be accepted."""
     record = runtime.backend.read_record(attempt.task.run.execution_id)
-    if record is None or record.closed or record.gen != attempt.task.run.gen:
+    if record is None or record.closed or record.key != attempt.task.run:
         return False
     item = runtime.backend.read_item(attempt.task.key)
     return item is not None and item.state == "open" and item.attempt == attempt.task.attempt

@@ -52,6 +52,10 @@ class OpenRegistry(Registry):
                 self._build()
                 raise
 
+    def orchestrator(self, name: str) -> Orchestrator[..., Any]:
+        """The admitted orchestrator that runs under a name."""
+        return next(one for one in self._admitted if name in (one.name, *one.aliases))
+
     def stand_in(self, names: Iterable[str], runnable: RunnableActivity) -> None:
         """Let `runnable` run under these names instead of whatever has them."""
         self._stand_ins.update(dict.fromkeys(names, runnable))

@@ -16,10 +16,28 @@ from typing import Any, cast
 from durably.adapters.memory import MemoryBackend
 from durably.api.attempt import current_attempt
 from durably.core import errors
-from durably.core.errors import ActivityCancelledError, ConfigurationError, DurablyError, Stall
-from durably.core.failures import Failure
+from durably.core.errors import (
+    ActivityCancelledError,
+    ConfigurationError,
+    ContendedError,
+    DurablyError,
+    Stall,
+    TurnTimeoutError,
+)
+from durably.core.events import ChildCompleted, ChildFailed, ChildStarted, InboundEvent, SignalDelivered
+from durably.core.failures import Failure, failure_of
 from durably.core.keys import RunKey
-from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, HeartbeatCheck
+from durably.ports.backend import Settlement
+from durably.ports.messages import (
+    ActivityTask,
+    CallbackDeadline,
+    Delivery,
+    Errand,
+    EventMessage,
+    HeartbeatCheck,
+    Outgoing,
+)
+from durably.ports.records import Record
 from durably.runtime.attempt import (
     Answer,
     Attempt,
@@ -30,18 +48,20 @@ from durably.runtime.attempt import (
     settle_answer,
 )
 from durably.runtime.callbacks import callback_deadline, complete_callback
+from durably.runtime.errands import run_errand
 from durably.runtime.heartbeats import check_heartbeat
 from durably.runtime.runtime import Runtime
 from durably.runtime.start import existing_record
 from durably.runtime.turn import TurnTaker
 from durably.testing.callbacks import OpenCallback, callback_of, is_open
 from durably.testing.errors import Escape, MockError, WaitsForEverError
-from durably.testing.mocks import OPEN, Mock
+from durably.testing.mocks import OPEN, ActivityMock, ChildMock, Mock
 from durably.testing.replaying import replay_turns
 from durably.testing.virtual import milliseconds
 
 _LEASE_MS = 10**15  # nothing is delivered twice: the process of a test does not die
 _NEVER_MS = 10**14
+_PUT_OFF_MS = 1_000
 _BATCH = 1_000
 
 Later = Callable[[timedelta, Callable[[], object]], None]
@@ -73,7 +93,9 @@ class Driver:
         self._taker = TurnTaker(runtime)
         self._restarts = False
         self._taken: Counter[RunKey] = Counter()
+        self._checked: dict[str, RunKey] = {}
         self._callbacks: list[Attempt] = []
+        self._mocked: set[str] = set()
         self._runner: asyncio.Runner | None = None
 
     @property
@@ -124,6 +146,8 @@ class Driver:
                 self._attempt(delivery, delivery.message, later)
             elif isinstance(delivery.message, CallbackDeadline):
                 callback_deadline(self._runtime, delivery)
+            elif isinstance(delivery.message, Errand):
+                self._run_errand(delivery, delivery.message, later)
             elif isinstance(delivery.message, HeartbeatCheck):
                 check_heartbeat(self._runtime, delivery)
             else:
@@ -155,8 +179,75 @@ class Driver:
                 "Environment(max_turns=...)."
             )
         if self._replay_every_turn or self._restarts:
-            turns = self._backend.load_turns(record.key)
-            replay_turns(record.key, record.orchestrator, turns, self._runtime.registry)
+            self._replay(record)
+
+    def _replay(self, record: Record) -> None:
+        """Replay what was stored since the last time: the current run, and runs before it that it went on from."""
+        checked = self._checked.get(record.execution_id)
+        self._checked[record.execution_id] = record.key
+        first = checked.run if checked is not None and checked.gen == record.gen else 1
+        for number in range(first, record.run + 1):
+            run = replace(record.key, run=number)
+            with self._runtime.budget() as budget:
+                replay_turns(run, record.orchestrator, self._backend.load_turns(run), self._runtime.registry)
+            if budget.exceeded:
+                raise TurnTimeoutError
+
+    # --- other executions ----------------------------------------------------------------------------------------
+
+    def _run_errand(self, delivery: Delivery, errand: Errand, later: Later) -> None:
+        if errand.action == "start":
+            mock = self._mocks.get(errand.name)
+            if isinstance(mock, ChildMock):
+                self._mocked.add(errand.execution_id)
+                self._answer_for(mock, delivery, errand, later)
+                return
+            if self._runtime.registry.program(errand.name) is None:
+                raise MockError(
+                    f"Execution {errand.run.execution_id} asked for the child {errand.name!r}, which is neither mocked "
+                    "nor found in what its orchestrator's module names. Mock it, env.mock(...), or give it: "
+                    "Environment(orchestrators=[...])."
+                )
+        elif errand.action == "signal" and errand.execution_id in self._mocked:
+            self._settle_errand(delivery, SignalDelivered(seq=errand.key.seq))
+            return
+        try:
+            run_errand(self._runtime, delivery)
+        except ContendedError:
+            self._backend.release(delivery.receipt, due_ms=self._runtime.clock.now_ms() + _PUT_OFF_MS)
+
+    def _answer_for(self, mock: ChildMock[..., Any], delivery: Delivery, errand: Errand, later: Later) -> None:
+        """Tell the parent what the mock of a child answers, without a child."""
+        item = self._backend.read_item(errand.key)
+        if item is not None and item.state == "cancelled":
+            self._settle_errand(delivery)
+            return
+        announced = errand.options is not None and errand.options.announced
+        self._settle_errand(delivery, *((ChildStarted(seq=errand.key.seq),) if announced else ()))
+        end = self._end_of(mock, errand)
+        if mock.duration:
+            later(mock.duration, lambda: self._tell(errand.run, end))
+        else:
+            self._tell(errand.run, end)
+
+    def _end_of(self, mock: ChildMock[..., Any], errand: Errand) -> InboundEvent:
+        try:
+            text = mock.answer_text(
+                errand.execution_id, errand.payload, lambda value: self._awaited(value, contextvars.copy_context())
+            )
+        except Escape as escape:
+            raise escape.error from escape.error.__cause__
+        except (Exception, asyncio.CancelledError) as error:
+            return ChildFailed(seq=errand.key.seq, failure=failure_of(error))
+        return ChildCompleted(seq=errand.key.seq, result=text)
+
+    def _settle_errand(self, delivery: Delivery, *told: InboundEvent) -> None:
+        run = delivery.message.run
+        send = tuple(Outgoing(EventMessage(run=run, event=event)) for event in told)
+        self._backend.settle(Settlement(send=send, acknowledge=(delivery.receipt,)))
+
+    def _tell(self, run: RunKey, event: InboundEvent) -> None:
+        self._backend.send([Outgoing(EventMessage(run=run, event=event))])
 
     # --- activities ------------------------------------------------------------------------------------------------
 
@@ -178,11 +269,11 @@ class Driver:
             end = lambda: attempt_timed_out(self._runtime, opened)  # noqa: E731
         later(timedelta(milliseconds=takes_ms), lambda: self._settle(end()))
 
-    def _mock_of(self, task: ActivityTask) -> Mock[..., Any] | None:
+    def _mock_of(self, task: ActivityTask) -> ActivityMock[..., Any] | None:
         """The mock that runs for a task; None where the activity itself does."""
         runnable = self._runtime.registry.activity(task.name)
         for mock in self._mocks.values():
-            if mock.runnable is runnable:
+            if isinstance(mock, ActivityMock) and mock.runnable is runnable:
                 return mock
         if runnable is None:
             raise MockError(

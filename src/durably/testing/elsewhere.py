@@ -1,9 +1,13 @@
-"""`python -m durably.testing.elsewhere MODULE FILE NAME < HISTORY`: replay a history in a process of its own."""
+"""`python -m durably.testing.elsewhere < ORDER`: replay histories in a process of its own.
+
+The order is a JSON object: `orchestrators`, each as module, file and name, and `histories`, each an exported one.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import sys
 from types import ModuleType
 from typing import Any, cast
@@ -13,17 +17,22 @@ from durably.api.registry import Registry
 from durably.codec.exports import decode_export
 from durably.codec.payloads import PydanticCodec
 from durably.core.errors import Stall
-from durably.testing.replaying import replay_turns
+from durably.testing.replaying import replay_history
 from durably.testing.safety import check_here
 
 
-def main(module: str, file: str, name: str) -> int:
-    """Exit code 0 if the code agrees with the history; else 1, and why on standard error."""
-    history = decode_export(sys.stdin.read())
-    registry = Registry(_orchestrators(_imported(module, file), name), codec=PydanticCodec())
+def main() -> int:
+    """Exit code 0 if the code agrees with the histories; else 1, and why on standard error."""
+    order = json.load(sys.stdin)
+    found = [
+        one for module, file, name in order["orchestrators"] for one in _orchestrators(_imported(module, file), name)
+    ]
+    registry = Registry(found, codec=PydanticCodec())
     try:
-        replay_turns(history.key, history.orchestrator, history.turns, registry)
-        check_here(history.key, history.orchestrator, history.turns, registry)
+        for document in order["histories"]:
+            history = decode_export(document)
+            replay_history(history, registry)
+            check_here(history, registry)
     except Stall as stall:
         print(stall, file=sys.stderr)  # noqa: T201  # what the parent process tells on
         return 1
@@ -38,10 +47,11 @@ def _imported(name: str, file: str) -> ModuleType:
             return module
     except ImportError:
         pass
-    spec = importlib.util.spec_from_file_location("durably_replayed", file)
+    own_name = f"durably_replayed_{name.replace('.', '_')}"
+    spec = importlib.util.spec_from_file_location(own_name, file)
     assert spec is not None
     assert spec.loader is not None
-    module = sys.modules["durably_replayed"] = importlib.util.module_from_spec(spec)
+    module = sys.modules[own_name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -52,4 +62,4 @@ def _orchestrators(module: ModuleType, name: str) -> list[Orchestrator[..., Any]
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -12,27 +13,33 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from durably.adapters.memory import MemoryBackend
 from durably.adapters.tokens import HmacTokenSigner
+from durably.adapters.watchdog import Watchdog
 from durably.api.activity import Activity, CallbackActivity
 from durably.api.orchestrator import Orchestrator
 from durably.client import Client
-from durably.codec.exports import encode_export, exported
+from durably.codec.exports import encode_export
 from durably.codec.payloads import PydanticCodec
+from durably.core.channels import Query, Signal, Update
 from durably.core.context import instant
 from durably.core.errors import ExecutionFailedError
 from durably.core.history import HistoryEntry
-from durably.runtime.runtime import Limits, Runtime
+from durably.handles import Handle
+from durably.runtime.runtime import Limits, Runtime, unlimited
 from durably.runtime.start import existing_record
 from durably.testing.callbacks import OpenCallback
 from durably.testing.definitions import OpenRegistry
 from durably.testing.driver import Driver
 from durably.testing.errors import WaitsForEverError
-from durably.testing.mocks import CallbackMock, Mock, mock_by_name
+from durably.testing.mocks import ActivityMock, CallbackMock, Mock, mock_of
+from durably.testing.replaying import stored_history
 from durably.testing.safety import check_elsewhere, check_here
-from durably.testing.virtual import SeededEntropy, VirtualClock, milliseconds
+from durably.testing.virtual import SeededEntropy, VirtualClient, VirtualClock, milliseconds
 from durably.testing.waiting import what_is_waited_for
 
+A = TypeVar("A")
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -54,6 +61,7 @@ class Environment:
         hash_seeds: under which `assert_replay_safe` replays in other processes; none for an orchestrator that is
             defined inside a function, where no other process can import it.
         max_turns: after so many turns an execution is taken to run for ever.
+        turn_seconds: of real time that a turn may take; None for any, as under a debugger.
         limits: the runtime's.
     """
 
@@ -68,11 +76,13 @@ class Environment:
         seed: int = 0,
         hash_seeds: Sequence[int] = (1, 2),
         max_turns: int = 2_000,
+        turn_seconds: float | None = 10.0,
         limits: Limits | None = None,
     ) -> None:
         self._registry = OpenRegistry(orchestrators, activities, codec=PydanticCodec("always"))
         self._clock = VirtualClock(start_at)
         entropy = SeededEntropy(seed)
+        self._watchdog = None if turn_seconds is None else Watchdog(turn_seconds)
         self._runtime = Runtime(
             backend=MemoryBackend(self._clock),
             registry=self._registry,
@@ -81,6 +91,7 @@ class Environment:
             signer=HmacTokenSigner("testing", {"testing": bytes(32)}, "testing"),
             callback_url="http://durably.invalid",
             limits=limits or Limits(),
+            budget=unlimited if self._watchdog is None else self._watchdog.budget,
         )
         self._mocks: dict[str, Mock[..., Any]] = {}
         self._driver = Driver(
@@ -93,10 +104,12 @@ class Environment:
         self._hash_seeds = hash_seeds
         self._later: list[tuple[int, int, Callable[[], object]]] = []
         self._order = count()
-        self._busy = False
+        self._working = self._calling = self._closed = False
         self._started = 0
         self._last_id = ""
-        self.client = Client(self._runtime.backend, self._registry, self._clock, entropy, pause=lambda _: self._wait())
+        self.client: Client = VirtualClient(self._runtime, wait=self._wait)
+        if self._watchdog is not None:
+            self._watchdog.start()
 
     def __enter__(self) -> Self:
         return self
@@ -108,9 +121,14 @@ class Environment:
 
     def close(self) -> None:
         """End what still runs."""
+        if self._closed:
+            return
+        self._closed = True
         self._driver.close()
+        if self._watchdog is not None:
+            self._watchdog.stop()
 
-    # --- executions ------------------------------------------------------------------------------------------
+    # --- executions -------------------------------------------------------------------------------------------------
 
     def run(self, orchestrator: Orchestrator[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Start an execution and return its result, whatever virtual time that takes.
@@ -132,35 +150,83 @@ class Environment:
         self.settle()
         return handle
 
+    @property
+    def latest(self) -> Handle[Any]:
+        """The execution started last."""
+        return self.client.handle(self._last_id)
+
     def history(self, execution_id: str | None = None) -> list[HistoryEntry]:
-        """What happened in an execution, by default in the one started last."""
+        """What happened in the current run of an execution, by default of the one started last."""
         return self.client.history(self._last_id if execution_id is None else execution_id)
 
     def export(self, execution_id: str | None = None) -> str:
         """The history as a document that `replay` reads, by default of the execution started last."""
-        record = existing_record(self._runtime.backend, self._last_id if execution_id is None else execution_id)
-        return encode_export(exported(record, self._runtime.backend.load_turns(record.key)))
+        backend = self._runtime.backend
+        record = existing_record(backend, self._last_id if execution_id is None else execution_id)
+        return encode_export(stored_history(backend, record))
 
     def assert_replay_safe(self, orchestrator: Orchestrator[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an execution that is thrown out of memory after each event and replayed; return its result.
 
-        Its history is then replayed again with garbage collected at every event and memory laid out otherwise, and in
-        other processes under other hash seeds.
+        Its history, and that of its children, is then replayed again with garbage collected at every event and memory
+        laid out otherwise, and in other processes under other hash seeds.
 
         Raises:
             NonDeterminismError: a replay asked for something else; and all that `run` raises.
         """
+        before = {record.gen for record in self.client.list()}
         with self._driver.restarting():
             handle = self.start(self._new_id(), orchestrator, *args, **kwargs)
             with suppress(ExecutionFailedError):  # a failure is to be replayed as well
                 handle.result()
-        key = existing_record(self._runtime.backend, self._last_id).key
-        turns = self._runtime.backend.load_turns(key)
-        check_here(key, orchestrator.name, turns, self._registry)
-        check_elsewhere(self.export(), orchestrator, self._hash_seeds)
+        records = [record for record in self.client.list() if record.gen not in before]
+        histories = [stored_history(self._runtime.backend, record) for record in reversed(records)]
+        for history in histories:
+            check_here(history, self._registry)
+        orchestrators = {
+            history.orchestrator: self._registry.orchestrator(history.orchestrator) for history in histories
+        }
+        check_elsewhere(histories, orchestrators, self._hash_seeds)
         return handle.result()
 
-    # --- activities --------------------------------------------------------------------------------------------
+    # --- signals, queries, updates ----------------------------------------------------------------------------------
+
+    def signal(self, execution: Handle[Any] | str, signal: Signal[T], payload: T, /) -> None:
+        """Send a signal, and let what it makes due happen. Raises as `Client.signal`."""
+        self.client.signal(_id_of(execution), signal, payload)
+        self.settle()
+
+    def signal_with_start(
+        self,
+        execution_id: str,
+        signal: Signal[T],
+        payload: T,
+        orchestrator: Orchestrator[P, R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Handle[R]:
+        """Signal an execution, started with the signal if there is none. Raises as `Client.signal_with_start`."""
+        self._registry.admit(orchestrator)
+        handle = self.client.signal_with_start(execution_id, signal, payload, orchestrator, *args, **kwargs)
+        self._last_id = execution_id
+        self.settle()
+        return handle
+
+    def query(self, execution: Handle[Any] | str, query: Query[R], /) -> R:
+        """Ask an execution, open or closed. Raises as `Client.query`."""
+        return self.client.query(_id_of(execution), query)
+
+    def update(self, execution: Handle[Any] | str, update: Update[A, R], payload: A, /) -> R:
+        """Send a request, and wait for the reply whatever virtual time that takes. Raises as `Client.update`."""
+        return self.client.update(_id_of(execution), update, payload)
+
+    def cancel(self, execution: Handle[Any] | str, reason: str = "cancelled by the test") -> None:
+        """Ask an execution to cancel itself, and let its clean-up begin. Raises as `Client.cancel`."""
+        self.client.cancel(_id_of(execution), reason)
+        self.settle()
+
+    # --- activities and children ------------------------------------------------------------------------------------
 
     @overload
     def mock(self, activity: CallbackActivity[P, R], /) -> CallbackMock[P, R]: ...
@@ -171,30 +237,32 @@ class Environment:
     @overload
     def mock(self, activity: Activity[P, R], replacement: Callable[P, R], /) -> Mock[P, R]: ...
     @overload
+    def mock(self, child: Orchestrator[P, R], /) -> Mock[P, R]: ...
+    @overload
+    def mock(self, child: Orchestrator[P, R], replacement: Callable[P, Coroutine[Any, Any, R]], /) -> Mock[P, R]: ...
+    @overload
+    def mock(self, child: Orchestrator[P, R], replacement: Callable[P, R], /) -> Mock[P, R]: ...
+    @overload
     def mock(self, activity: str, /) -> Mock[..., Any]: ...
-    def mock(self, activity: Any, replacement: Callable[..., Any] | None = None, /) -> Any:
-        """Let a mock answer instead of an activity, or one of another code base by its name; the same one each time.
+    def mock(self, mocked: Any, replacement: Callable[..., Any] | None = None, /) -> Any:
+        """Let a mock answer instead of an activity, of one of another code base by its name, or of a child.
+
+        It is the same mock each time. A child that is mocked is not started, and signals to it go nowhere; an
+        execution that the test itself starts runs for real.
 
         Args:
-            activity: which one, or its name.
+            mocked: which activity, its name, or the orchestrator of the child.
             replacement: answers, as `Mock.side_effect` has it.
         """
-        name: str = activity if isinstance(activity, str) else activity.name
+        name: str = mocked if isinstance(mocked, str) else mocked.name
         mock = self._mocks.get(name)
         if mock is None:
-            mock = self._mocks[name] = self._new_mock(activity)
-            self._registry.stand_in((name, *mock.runnable.activity.aliases), mock.runnable)
+            mock = self._mocks[name] = mock_of(mocked, self._registry.codec, lambda: self.now)
+            if isinstance(mock, ActivityMock):
+                self._registry.stand_in((name, *mock.runnable.activity.aliases), mock.runnable)
         if replacement is not None:
             mock.side_effect(replacement)
         return mock
-
-    def _new_mock(self, activity: Activity[..., Any] | str) -> Mock[..., Any]:
-        codec = self._registry.codec
-        if isinstance(activity, str):
-            return mock_by_name(activity, codec, lambda: self.now)
-        if isinstance(activity, CallbackActivity):
-            return CallbackMock[..., Any](activity, codec, lambda: self.now)
-        return Mock[..., Any](activity, codec, lambda: self.now)
 
     @property
     def callbacks(self) -> list[OpenCallback[Any]]:
@@ -217,7 +285,7 @@ class Environment:
             "far (env.start, env.advance), and does the mock leave its callback open?"
         )
 
-    # --- time ----------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------------------------
 
     @property
     def now(self) -> datetime:
@@ -240,36 +308,40 @@ class Environment:
 
     def settle(self) -> None:
         """Do everything that is due now, and what that makes due, without time passing."""
-        if self._busy:
-            return  # whoever is at it sees to this too
-        self._busy = True
-        try:
-            while self._call_what_is_due() or self._driver.work(self.after):
-                pass
-        finally:
-            self._busy = False
+        while not self._working and (self._call_what_is_due() or self._work()):
+            pass  # where an activity asked for it, whoever runs the activity sees to it
 
-    # --- inside ----------------------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _wait(self) -> None:
-        """Somebody waits for a result: do what is due, or move on to what will be."""
-        self._refuse_inside("a result was waited for")
+    def _wait(self, until_ms: float) -> bool:
+        """Somebody waits for something: do what is due, or move on to what will be; False where the time is over."""
         before = self._driver.turns
         self.settle()
         if self._driver.turns > before:
-            return
-        due_ms = self._next_due_ms()
-        if due_ms is None:
-            raise WaitsForEverError(what_is_waited_for(self.client))
-        self._clock.move_to(due_ms)
+            return True
+        now_ms, due_ms = self._clock.now_ms(), self._next_due_ms()
+        if now_ms >= until_ms:
+            return False
+        self._refuse_inside("a result was waited for")
+        if due_ms is None and until_ms == math.inf:
+            raise WaitsForEverError(what_is_waited_for(self.client, self._runtime))
+        self._clock.move_to(round(min(until_ms, math.inf if due_ms is None else due_ms)))
         self.settle()
+        return True
+
+    def _work(self) -> bool:
+        self._working = True
+        try:
+            return self._driver.work(self.after)
+        finally:
+            self._working = False
 
     def _new_id(self) -> str:
         self._started += 1
         return f"execution-{self._started}"
 
     def _refuse_inside(self, what: str) -> None:
-        if self._busy:
+        if self._working or self._calling:
             raise WaitsForEverError(
                 f"In an activity, or in a function given to env.after, {what}; the environment cannot go on until that "
                 "has returned. Do it in the test itself."
@@ -278,10 +350,19 @@ class Environment:
     def _call_what_is_due(self) -> bool:
         if not self._later or self._later[0][0] > self._clock.now_ms():
             return False
-        heapq.heappop(self._later)[2]()
+        call = heapq.heappop(self._later)[2]
+        outside, self._calling = self._calling, True
+        try:
+            call()
+        finally:
+            self._calling = outside
         return True
 
     def _next_due_ms(self) -> int | None:
         """When something happens next, None for never."""
         due = [due_ms for due_ms in (self._driver.next_due_ms(),) if due_ms is not None]
         return min([*due, *(at_ms for at_ms, _, _ in self._later[:1])], default=None)
+
+
+def _id_of(execution: Handle[Any] | str) -> str:
+    return execution if isinstance(execution, str) else execution.execution_id

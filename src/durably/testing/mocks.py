@@ -1,7 +1,8 @@
-"""Mocks: what answers in an activity's place, and remembers how it was called.
+"""Mocks: what answers in the place of an activity or a child, and remembers how it was called.
 
-A mock runs where the activity's function would: arguments were decoded from JSON, what it returns is encoded, and an
-error that it raises is retried as the policy says. So nothing is shared with the orchestrator, and no mutation hidden.
+The mock of an activity runs where the activity's function would, and the mock of a child where its code would:
+arguments were decoded from JSON, what it returns is encoded, and an error of an activity is retried as its policy says.
+So nothing is shared with the orchestrator, and no mutation hidden.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from durably.api.activity import Activity, CallbackActivity, SyncActivity
 from durably.api.attempt import Callback, attempt_info
+from durably.api.orchestrator import Orchestrator
 from durably.api.registry import RunnableActivity
 from durably.core.errors import PayloadError
 from durably.core.options import DEFAULT_OPTIONS
-from durably.core.payloads import PayloadCodec, Shape
+from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape
 from durably.testing.errors import Escape, MockError
 
 P = ParamSpec("P")
@@ -29,11 +31,12 @@ OPEN = object()  # what the mock of a callback activity answers with when its ca
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One attempt that a mock answered.
+    """One attempt, or one child, that a mock answered.
 
     Attributes:
         arguments: by parameter name, defaults filled in, the callback left out.
-        attempt: 1-based.
+        attempt: 1-based; always 1 for a child.
+        execution_id: of the execution that asked for the activity; of a child its own.
         at: in virtual time.
     """
 
@@ -44,21 +47,26 @@ class Call:
 
 
 class Mock(Generic[P, R]):
-    """Answers in the place of an activity. Made by `Environment.mock`.
+    """Answers in the place of an activity or a child. Made by `Environment.mock`.
 
     Attributes:
-        calls: every attempt so far, retries included.
+        calls: every call so far; of an activity every attempt, retries included.
     """
 
-    def __init__(self, activity: Activity[P, R], codec: PayloadCodec, now: Callable[[], datetime]) -> None:
-        fn = cast(Any, activity).fn
-        stand_in = type(activity)(fn, name=activity.name, aliases=activity.aliases, settings=activity.settings)
-        stand_in.implement(cast(Any, self._run))
-        self.name = activity.name
-        self.runnable = RunnableActivity(stand_in, activity.arguments_shape(codec), activity.result_shape(codec))
+    def __init__(
+        self,
+        name: str,
+        arguments: ArgumentsShape,
+        result: Shape,
+        signature: inspect.Signature | None,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.name = name
         self.calls: list[Call] = []
         self.duration = timedelta(0)
-        self._signature: inspect.Signature | None = _signature(fn, skip=isinstance(activity, CallbackActivity))
+        self._arguments = arguments
+        self._result = result
+        self._signature = signature
         self._now = now
         self._behaviour: Callable[..., Any] = self._unspecified
 
@@ -74,14 +82,14 @@ class Mock(Generic[P, R]):
             PayloadError: a value does not fit what the activity returns.
         """
         for each in (value, *more):
-            self.runnable.result.encode(each)
+            self._result.encode(each)
         if more:
             return self._in_turn((value, *more))
         self._behaviour = lambda *_, **__: value
         return self
 
     def raises(self, error: BaseException | type[BaseException], /) -> Self:
-        """Raise `error` at each call. The activity's retry policy decides what comes of it."""
+        """Raise `error` at each call. Of an activity, the retry policy decides what comes of it."""
         self._behaviour = _raising(error)
         return self
 
@@ -132,18 +140,15 @@ class Mock(Generic[P, R]):
 
     # --- inside ------------------------------------------------------------------------------------------------
 
-    def _run(self, *args: Any, **kwargs: Any) -> Any:
-        attempt = attempt_info()
+    def answer(self, args: tuple[Any, ...], kwargs: dict[str, Any], execution_id: str, attempt: int = 1) -> Any:
+        """Remember a call, and answer it."""
         arguments = self._named(args, kwargs)
-        self.calls.append(
-            Call(arguments=arguments, attempt=attempt.attempt, execution_id=attempt.execution_id, at=self._now())
-        )
+        self.calls.append(Call(arguments=arguments, attempt=attempt, execution_id=execution_id, at=self._now()))
         return self._behaviour(*args, **kwargs)
 
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name, as they come out of a history."""
-        shape = self.runnable.arguments
-        args, kwargs = shape.decode(shape.encode(args, kwargs))
+        args, kwargs = self._arguments.decode(self._arguments.encode(args, kwargs))
         if self._signature is None:
             return kwargs
         bound = self._signature.bind(*args, **kwargs)
@@ -172,7 +177,7 @@ class Mock(Generic[P, R]):
     def _unspecified(self, *_: Any, **__: Any) -> Any:
         """None where the activity may return it, as one that is annotated `-> None` does."""
         try:
-            self.runnable.result.encode(None)
+            self._result.encode(None)
         except PayloadError:
             raise Escape(
                 MockError(
@@ -183,7 +188,30 @@ class Mock(Generic[P, R]):
         return None
 
 
-class CallbackMock(Mock[P, R]):
+class ActivityMock(Mock[P, R]):
+    """Answers in the place of an activity.
+
+    Attributes:
+        runnable: what runs instead of it.
+    """
+
+    def __init__(
+        self, activity: Activity[P, R], arguments: ArgumentsShape, result: Shape, now: Callable[[], datetime]
+    ) -> None:
+        fn = cast(Any, activity).fn
+        super().__init__(
+            activity.name, arguments, result, _signature(fn, skip=isinstance(activity, CallbackActivity)), now
+        )
+        stand_in = type(activity)(fn, name=activity.name, aliases=activity.aliases, settings=activity.settings)
+        stand_in.implement(cast(Any, self._run))
+        self.runnable = RunnableActivity(stand_in, arguments, result)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        attempt = attempt_info()
+        return self.answer(args, kwargs, attempt.execution_id, attempt.attempt)
+
+
+class CallbackMock(ActivityMock[P, R]):
     """Answers in the place of a callback activity: what it returns is what the callback brings, at once.
 
     Unless told otherwise it leaves the callback open, for `Environment.callback`, or for its deadline.
@@ -201,16 +229,45 @@ class CallbackMock(Mock[P, R]):
         return OPEN
 
 
-def mock_by_name(name: str, codec: PayloadCodec, now: Callable[[], datetime]) -> Mock[..., Any]:
-    """The mock of an activity of another code base, that `Context.call` asks for by its name."""
+class ChildMock(Mock[P, R]):
+    """Answers in the place of a child execution: none is started, and signals to it go nowhere."""
 
-    def elsewhere() -> Any:
+    def __init__(self, orchestrator: Orchestrator[P, R], codec: PayloadCodec, now: Callable[[], datetime]) -> None:
+        fn = cast("Callable[..., Any]", orchestrator.fn)
+        super().__init__(
+            orchestrator.name,
+            orchestrator.arguments_shape(codec),
+            codec.result(fn),
+            _signature(fn, skip=True),
+            now,
+        )
+
+    def answer_text(self, execution_id: str, input_: str, finish: Callable[[Awaitable[Any]], Any]) -> str:
+        """Remember a call, and answer it with a result as a history holds it."""
+        args, kwargs = self._arguments.decode(input_)
+        value = self.answer(args, kwargs, execution_id)
+        return self._result.encode(finish(value) if inspect.isawaitable(value) else value)
+
+
+def mock_of(
+    mocked: Activity[..., Any] | Orchestrator[..., Any] | str, codec: PayloadCodec, now: Callable[[], datetime]
+) -> Mock[..., Any]:
+    """A mock of an activity, of one of another code base that `Context.call` asks for by name, or of a child."""
+    if isinstance(mocked, Orchestrator):
+        return ChildMock[..., Any](mocked, codec, now)
+    if isinstance(mocked, str):
+        return _mock_by_name(mocked, codec, now)
+    kind = CallbackMock[..., Any] if isinstance(mocked, CallbackActivity) else ActivityMock[..., Any]
+    return kind(mocked, mocked.arguments_shape(codec), mocked.result_shape(codec), now)
+
+
+def _mock_by_name(name: str, codec: PayloadCodec, now: Callable[[], datetime]) -> Mock[..., Any]:
+    def elsewhere(**arguments: Any) -> Any:
         raise NotImplementedError
 
     activity = SyncActivity[..., Any](elsewhere, name=name, aliases=(), settings=DEFAULT_OPTIONS)
-    mock = Mock[..., Any](activity, codec, now)
-    mock.runnable = RunnableActivity(mock.runnable.activity, _ByName(codec.value(dict[str, Any])), codec.value(Any))
-    mock._signature = None  # pyright: ignore[reportPrivateUsage]
+    mock = ActivityMock[..., Any](activity, _ByName(codec.value(dict[str, Any])), codec.value(Any), now)
+    mock._signature = None  # pyright: ignore[reportPrivateUsage]  # nothing is known of it
     return mock
 
 

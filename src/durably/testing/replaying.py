@@ -14,7 +14,7 @@ from typing import Any
 
 from durably.api.orchestrator import Orchestrator
 from durably.api.registry import Registry
-from durably.codec.exports import ExportedHistory, decode_export
+from durably.codec.exports import ExportedHistory, ExportedRun, decode_export, exported
 from durably.codec.payloads import PydanticCodec
 from durably.core.errors import MissingDefinitionError
 from durably.core.execution import Execution
@@ -22,6 +22,8 @@ from durably.core.history import Turn
 from durably.core.keys import RunKey
 from durably.core.replay import RunState
 from durably.core.replay import replay as replay_applied
+from durably.ports.backend import Backend
+from durably.ports.records import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +55,22 @@ def replay(
 
 
 def replay_history(history: ExportedHistory, registry: Registry) -> Replayed:
-    """Replay a history, and apply the events that wait in it as its next turn would. Raises as `replay`."""
-    events = replay_turns(history.key, history.orchestrator, history.turns, registry, go_on=True)
+    """Replay each run of a history, and apply the events that wait in the current one as its next turn would.
+
+    Raises as `replay`.
+    """
+    events = sum(
+        replay_turns(run.key, history.orchestrator, run.turns, registry, go_on=run is history.runs[-1])
+        for run in history.runs
+    )
     return Replayed(execution_id=history.execution_id, orchestrator=history.orchestrator, events=events)
+
+
+def stored_history(backend: Backend, record: Record, *, current_only: bool = False) -> ExportedHistory:
+    """A stored execution with all of its runs, or without those that are over."""
+    first = record.run if current_only else 1
+    keys = [RunKey(record.execution_id, record.gen, number) for number in range(first, record.run + 1)]
+    return exported(record, (ExportedRun(key=key, turns=tuple(backend.load_turns(key))) for key in keys))
 
 
 def replay_turns(

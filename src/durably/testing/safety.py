@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any, ParamSpec, TypeVar
 
 from durably.api.orchestrator import Orchestrator
 from durably.api.registry import Registry
+from durably.codec.exports import ExportedHistory, encode_export
 from durably.core.errors import ConfigurationError, NonDeterminismError
-from durably.core.history import Turn
-from durably.core.keys import RunKey
 from durably.testing.replaying import replay_turns
 
 P = ParamSpec("P")
@@ -37,13 +37,13 @@ def assert_replay_safe(orchestrator: Orchestrator[P, R], /, *args: P.args, **kwa
         return env.assert_replay_safe(orchestrator, *args, **kwargs)
 
 
-def check_here(run: RunKey, orchestrator: str, turns: Sequence[Turn], registry: Registry) -> None:
+def check_here(history: ExportedHistory, registry: Registry) -> None:
     """Replay with garbage collected after every event, and objects lying elsewhere in memory than before.
 
     Raises:
         NonDeterminismError: the replay asks for something else.
     """
-    rng = Random(run.execution_id)
+    rng = Random(history.execution_id)
     ballast: list[list[object]] = []
 
     def disturb() -> None:
@@ -52,36 +52,50 @@ def check_here(run: RunKey, orchestrator: str, turns: Sequence[Turn], registry: 
             ballast.pop(rng.randrange(8))
         gc.collect(2 if rng.random() < 0.1 else 1)  # a full one takes 20 ms beside much else
 
-    replay_turns(run, orchestrator, turns, registry, between=disturb)
+    for run in history.runs:
+        replay_turns(run.key, history.orchestrator, run.turns, registry, between=disturb)
 
 
-def check_elsewhere(exported: str, orchestrator: Orchestrator[..., Any], hash_seeds: Iterable[int]) -> None:
-    """Replay an exported history in another process under each hash seed.
+def check_elsewhere(
+    histories: Iterable[ExportedHistory],
+    orchestrators: Mapping[str, Orchestrator[..., Any]],
+    hash_seeds: Iterable[int],
+) -> None:
+    """Replay histories in another process under each hash seed.
 
     Raises:
-        NonDeterminismError: the replay asks for something else there.
-        ConfigurationError: another process cannot import the orchestrator.
+        NonDeterminismError: a replay asks for something else there.
+        ConfigurationError: another process cannot import an orchestrator.
     """
-    fn = orchestrator.fn
-    name, module = fn.__qualname__, sys.modules.get(fn.__module__)
-    file = getattr(module, "__file__", None)
-    for hash_seed in hash_seeds:
-        if "<locals>" in name or not isinstance(file, str):
-            raise ConfigurationError(
-                f"The orchestrator {orchestrator.name} is to be replayed by another process, which cannot import it: "
-                "it is defined inside a function. Define it at the top of a module, or do without other hash seeds: "
-                "Environment(hash_seeds=())."
-            )
-        command = [sys.executable, "-m", "durably.testing.elsewhere", fn.__module__, file, orchestrator.name]
-        environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": os.pathsep.join(_import_path())}
+    seeds = list(hash_seeds)
+    if not seeds:
+        return
+    places = [_place_of(orchestrator) for orchestrator in orchestrators.values()]
+    order = json.dumps({"orchestrators": places, "histories": [encode_export(history) for history in histories]})
+    command = [sys.executable, "-m", "durably.testing.elsewhere"]
+    for seed in seeds:
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": os.pathsep.join(_import_path())}
         done = subprocess.run(
-            command, env=environment, input=exported, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            command, env=environment, input=order, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )
         if done.returncode:
             raise NonDeterminismError(
-                f"In another process, under PYTHONHASHSEED={hash_seed}, the replay of {orchestrator.name} went wrong. "
-                f"The order of a set differs there, for one.\n{done.stderr.strip()}"
+                f"In another process, under PYTHONHASHSEED={seed}, the replay of {', '.join(orchestrators)} went "
+                f"wrong. The order of a set differs there, for one.\n{done.stderr.strip()}"
             )
+
+
+def _place_of(orchestrator: Orchestrator[..., Any]) -> tuple[str, str, str]:
+    """Module, file and name, for `durably.testing.elsewhere`."""
+    fn = orchestrator.fn
+    file = getattr(sys.modules.get(fn.__module__), "__file__", None)
+    if "<locals>" in fn.__qualname__ or not isinstance(file, str):
+        raise ConfigurationError(
+            f"The orchestrator {orchestrator.name} is to be replayed by another process, which cannot import it: "
+            "it is defined inside a function. Define it at the top of a module, or do without other hash seeds: "
+            "Environment(hash_seeds=())."
+        )
+    return fn.__module__, file, orchestrator.name
 
 
 def _import_path() -> list[str]:

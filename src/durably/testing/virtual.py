@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from random import Random
+from typing import TypeVar
 
+from durably.client import Client
 from durably.core.context import instant
 from durably.core.errors import ConfigurationError
+from durably.runtime.runtime import Runtime
+
+T = TypeVar("T")
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -54,6 +61,24 @@ class SeededEntropy:
     def draw(self) -> float:
         """A number from [0, 1)."""
         return self._draws.random()
+
+
+class VirtualClient(Client):
+    """A client whose waiting takes virtual time.
+
+    Args:
+        wait: lets something happen, until that instant at the latest; False if it is reached and nothing is left.
+    """
+
+    def __init__(self, runtime: Runtime, *, wait: Callable[[float], bool]) -> None:
+        super().__init__(runtime.backend, runtime.registry, runtime.clock, runtime.entropy)
+        self._wait = wait
+
+    def _until(self, look: Callable[[], T | None], timeout: float | None) -> T | None:
+        until_ms = math.inf if timeout is None else self._clock.now_ms() + 1000 * timeout
+        while (seen := look()) is None and self._wait(until_ms):
+            pass
+        return seen
 
 
 def milliseconds(duration: timedelta) -> int:

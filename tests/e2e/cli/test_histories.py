@@ -86,3 +86,29 @@ def test_what_cannot_be_read_or_written_is_refused(served: Project) -> None:
     assert "no file other.db" in served.refused("replay", "--db", "other.db")
     assert "no file other.db" in served.refused("export", "hello-1", "--db", "other.db")
     assert "neither 90m, 12h, 7d nor a date" in served.run("replay", "--since", "soon", code=2).stderr
+
+
+COUNTDOWN = """
+    from durably import Context, orchestrator
+    from activities.work import greet
+
+    @orchestrator
+    async def countdown(ctx: Context, left: int) -> str:
+        said = await greet(f"{left}")
+        return said if left == 0 else await ctx.continue_as_new(left - 1)
+"""
+
+
+def test_all_runs_are_exported_and_the_code_of_today_need_only_agree_with_the_current_one(project: Project) -> None:
+    project.write("orchestrators/counting.py", COUNTDOWN)
+    dev = project.dev()
+    project.run("start", "countdown", "c-1", "--input", '{"left": 2}', "--wait", "15")
+    dev.ends()
+    project.run("export", "c-1", "--output", "c-1.json")
+    exported = json.loads((project.directory / "c-1.json").read_text())
+    assert [(run["run"], len(run["turns"]) > 1) for run in exported["runs"]] == [(1, True), (2, True), (3, True)]
+    assert project.run("replay", "c-1.json").stdout == "agrees      c-1.json  countdown  6 events\n"
+
+    project.write("orchestrators/counting.py", COUNTDOWN.replace('f"{left}"', 'f"{left}" if left < 2 else "two"'))
+    assert project.run("replay").stdout == "agrees      c-1  countdown  2 events\n"
+    assert project.run("replay", "c-1.json", code=1).stdout.startswith("diverged    c-1.json")

@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count as numbers
 
-from durably import ActivityError, Callback, Context, RetryPolicy, activity, callback_activity, orchestrator
+from durably import (
+    ActivityError,
+    Callback,
+    ChildError,
+    Context,
+    Query,
+    RetryPolicy,
+    Signal,
+    Update,
+    activity,
+    callback_activity,
+    orchestrator,
+)
 
 PATIENT = RetryPolicy(max_attempts=4, initial_interval=timedelta(hours=1), jitter=False)
 
@@ -129,3 +141,99 @@ async def by_address(ctx: Context, items: list[str]) -> list[int]:
             self.name = name
 
     return [await price(one.name) for one in {Named(item) for item in items}]
+
+
+# --- that talk to others ---------------------------------------------------------------------------------
+
+GO = Signal[int]("go")
+SEEN = Query[list[int]]("seen")
+ADD = Update[int, int]("add")
+
+
+@orchestrator
+async def collect(ctx: Context, wanted: int) -> list[int]:
+    seen: list[int] = []
+
+    async def add(number: int) -> int:
+        await asyncio.sleep(60)
+        return sum(seen) + number
+
+    def check(number: int) -> None:
+        if number < 0:
+            raise ValueError("a number to add is positive")
+
+    ctx.on_query(SEEN, lambda: list(seen))
+    ctx.on_update(ADD, add, validate=check)
+    async for number in ctx.signals(GO):
+        seen.append(number)
+        if len(seen) == wanted:
+            break
+    return seen
+
+
+@orchestrator
+async def patient(ctx: Context) -> str:
+    """Cleans up when it is cancelled, which takes time."""
+    try:
+        await ctx.receive(GO)
+    except asyncio.CancelledError:
+        await asyncio.sleep(3600)
+        await archive(Order("rubbish"))
+        raise
+    return "gone"
+
+
+@orchestrator
+async def family(ctx: Context, names: list[str]) -> list[int]:
+    return await asyncio.gather(*(measured(name) for name in names))
+
+
+@orchestrator
+async def measured(ctx: Context, name: str, factor: int = 1) -> int:
+    return factor * await price(name)
+
+
+@orchestrator
+async def guardian(ctx: Context) -> str:
+    """Starts a child, talks to it, and waits for a day at most."""
+    child = await collect.start(1)
+    await child.signal(GO, 7)
+    try:
+        async with asyncio.timeout(24 * 3600):
+            return f"{child.execution_id} got {await child}"
+    except ChildError as error:
+        return f"{error.failure.type.rpartition('.')[2]}: {error.failure.message}"
+    except TimeoutError:
+        return "late"
+
+
+@orchestrator
+async def relay(ctx: Context, got: list[int]) -> list[int]:
+    got = [*got, await ctx.receive(GO)]
+    return got if len(got) == 3 else await ctx.continue_as_new(got)
+
+
+@orchestrator
+async def two_steps(ctx: Context) -> int:
+    return await price.options(retry=RetryPolicy(max_attempts=1))("tea") + await price("coffee")
+
+
+@orchestrator
+async def endless(ctx: Context) -> None:
+    while True:
+        pass
+
+
+@orchestrator
+async def drifting(ctx: Context, rounds: int) -> None:
+    """Another one each time that it is replayed, in a run that it goes on from."""
+    times_asked.append("drift")
+    if rounds:
+        await price("x" * len(times_asked))
+        await ctx.continue_as_new(rounds - 1)
+
+
+@orchestrator
+async def drifting_on(ctx: Context) -> int:
+    times_asked.append("drift")
+    return await price("x" * len(times_asked)) + await price("tea")

@@ -86,8 +86,9 @@ def test_events_that_wait_for_fixed_code_are_applied_too(save: Save) -> None:
 
     path = save(sleepy, 1)
     document = json.loads(path.read_text())
-    path.write_text(json.dumps({**document, "turns": document["turns"][:1]}))
-    assert document["turns"][0]["kind"] == "deferred"
+    (run,) = document["runs"]
+    path.write_text(json.dumps({**document, "runs": [{**run, "turns": run["turns"][:1]}]}))
+    assert run["turns"][0]["kind"] == "deferred"
     assert replay(path, sleepy).events == 1
     with pytest.raises(TurnLimitError):
         replay(path, endless)
@@ -97,7 +98,7 @@ def test_a_document_tells_whose_history_it_is_and_comes_back_the_same(save: Save
     text = save(buy, Order("Tee für zwei")).read_text()
     document = json.loads(text)
     assert list(document) == [
-        *("format", "version", "execution_id", "gen", "run", "orchestrator", "status", "code_version", "turns")
+        *("format", "version", "execution_id", "gen", "orchestrator", "status", "code_version", "runs")
     ]
     assert (document["format"], document["version"]) == ("durably.history", 1)
     assert (document["orchestrator"], document["status"]) == ("buy", "completed")
@@ -116,8 +117,9 @@ def test_a_field_of_a_newer_version_is_ignored(save: Save) -> None:
     [
         ({"format": "other"}, ClientError, r'"format": "durably.history"'),
         ({"version": 2}, WireError, "has version 2 of its format, and this durably reads 1"),
-        ({"turns": None}, ClientError, "should hold a list as 'turns', got None"),
-        ({"turns": [{"number": 1}]}, StorageError, "The stored turn should be JSON as durably writes it"),
+        ({"runs": None}, ClientError, "should hold a list as 'runs', got None"),
+        ({"runs": [[]]}, ClientError, "should hold a number as 'run', got None"),
+        ({"runs": [{"run": 1, "turns": [{"number": 1}]}]}, StorageError, "The stored turn should be JSON as durably"),
     ],
 )
 def test_a_document_that_is_none_says_what_is_wrong(
@@ -133,3 +135,21 @@ def test_a_file_that_is_no_json_says_so(tmp_path: Path) -> None:
     (tmp_path / "no.json").write_text("no")
     with pytest.raises(ClientError, match="should be JSON, but"):
         replay(tmp_path / "no.json", buy)
+
+
+def test_every_run_of_an_execution_is_exported_and_replayed(save: Save) -> None:
+    @orchestrator
+    async def countdown(ctx: Context, left: int) -> str:
+        await price("tea" * left)
+        return "done" if left == 0 else await ctx.continue_as_new(left - 1)
+
+    @orchestrator(name="countdown")
+    async def other_first_run(ctx: Context, left: int) -> str:
+        return await countdown.fn(ctx, left) if left < 2 else ""
+
+    path = save(countdown, 2)
+    history = decode_export(path.read_text())
+    assert [run.key.run for run in history.runs] == [1, 2, 3]
+    assert replay(path, countdown).events == 6
+    with pytest.raises(NonDeterminismError, match="the code now asks for return"):
+        replay(path, other_first_run)
