@@ -21,6 +21,7 @@ from durably import (
     activity,
     attempt_info,
     callback_activity,
+    heartbeat,
     orchestrator,
 )
 from durably.core.errors import ActivityError
@@ -114,6 +115,26 @@ def near(n: int) -> int:
 def ask(callback: Callback[int], question: str) -> None:
     calls["ask"] += 1
     seen[f"{question}/{attempt_info().attempt}"] = callback.url
+
+
+@activity(
+    retry=RetryPolicy(max_attempts=4, initial_interval=timedelta(seconds=2)), heartbeat_timeout=timedelta(seconds=20)
+)
+def beating(n: int) -> int:
+    """Fails once, having told the next attempt how far it got."""
+    calls["beating"] += 1
+    info = attempt_info()
+    assert info.heartbeat_details in ((None, 1) if info.attempt < 3 else (None, 1, 2))
+    heartbeat(info.attempt)
+    if info.attempt == 1:
+        raise OSError("half-way")
+    return n
+
+
+@callback_activity(heartbeat_timeout=timedelta(minutes=2), retry=RetryPolicy(max_attempts=3, jitter=False))
+def muse(callback: Callback[int], question: str) -> None:
+    calls["muse"] += 1
+    seen[question] = callback.url
 
 
 @orchestrator
@@ -318,8 +339,26 @@ async def tidy(ctx: Context, n: int) -> int:
         raise
 
 
-ACTIVITIES: list[Activity[..., Any]] = [double, triple, flaky, oversleep, oversleep_async, fatal, once, ask]
+@orchestrator
+async def watched(ctx: Context, question: str) -> list[int]:
+    """Activities whose hearts beat: one that runs, and one that is answered by number."""
+    return [await beating(3), await muse(question)]
+
+
+ACTIVITIES: list[Activity[..., Any]] = [
+    beating,
+    muse,
+    double,
+    triple,
+    flaky,
+    oversleep,
+    oversleep_async,
+    fatal,
+    once,
+    ask,
+]
 ORCHESTRATORS: list[Orchestrator[..., Any]] = [
+    watched,
     pipeline,
     mixed,
     fan_out,

@@ -122,6 +122,26 @@ def _late_callback(cloud: Cloud) -> None:
     cloud.run(until=lambda: cloud.closed("x-1"))
 
 
+def _heartbeats(cloud: Cloud) -> None:
+    """An activity that beats, and another that somebody beats for and then answers by its number."""
+    _start(cloud, "x-1", programs.watched, "q")
+    cloud.run(until=lambda: "q" in seen)
+    route = "/executions/x-1/activities/2"
+    for function, path, body in (
+        ("callbacks", f"{seen['q'].removeprefix('https://api.example.com')}/heartbeat", 1),
+        ("api", f"{route}/heartbeat", 2),
+        ("api", f"{route}/complete", 7),
+    ):
+        for _ in range(5):
+            try:
+                status, answer = cloud.http(function, "POST", path, body)
+            except Crash:
+                continue
+            assert status == 200, answer
+            break
+    cloud.run(until=lambda: cloud.closed("x-1"))
+
+
 def _dead_letters(cloud: Cloud) -> None:
     """An activity that ends its process at every try, and an event and a delayed message received in vain."""
     programs.deadly.add("fatal")
@@ -195,6 +215,7 @@ STORIES = {
     "lost wake": Story(_swept, {"x-1": 8}),
     "family": Story(_family, {"x-1": [8, 6]}),
     "relay": Story(_relay, {"x-1": 6}),
+    "heartbeats": Story(_heartbeats, {"x-1": [3, 7]}),
     "again": Story(_again, {"x-1": 8}),
 }
 

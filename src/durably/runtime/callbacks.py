@@ -39,7 +39,8 @@ class CallbackAnswer:
     @property
     def body(self) -> dict[str, object]:
         """As JSON."""
-        return {"message": self.message} | ({} if self.cancelled is None else {"cancelled": self.cancelled})
+        said: dict[str, object] = {"message": self.message}
+        return said if self.cancelled is None else {**said, "cancelled": self.cancelled}
 
 
 _ACCEPTED = CallbackAnswer("accepted", "The result is recorded.")

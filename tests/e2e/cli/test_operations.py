@@ -174,3 +174,17 @@ def test_without_a_runtime_it_is_stored_and_said_so(talks: Project) -> None:
     refusal = talks.refused("update", "c-1", "add", "1", "--request-id", "r", "--timeout", "0.1")
     assert "Is `durably dev` running on durably.db? Ask for the reply again with --request-id r." in refusal
     assert json.loads(talks.run("list", "--json").stdout)[0]["status"] == "running"
+
+
+def test_a_callback_activity_is_answered_by_its_number(project: Project) -> None:
+    project.dev()
+    for id_ in ("a-1", "a-2"):
+        project.run("start", "asking", id_)
+        eventually(lambda id_=id_: [one["state"] for one in project.json("show", id_)["activities"]] == ["open"])  # type: ignore[misc]
+    assert "The result is not JSON" in project.refused("complete", "a-1", "1", "yes")
+    assert "awaits no callback" in project.refused("complete", "a-1", "2", '"yes"')
+    assert project.run("complete", "a-1", "1", '"yes"').stdout == "completed activity 1 of a-1\n"
+    assert project.run("result", "a-1", "--wait", "10").stdout == '"yes"\n'
+    assert "Another result was recorded" in project.refused("complete", "a-1", "1", '"no"')
+    assert project.json("fail", "a-2", "1", "sold out") == {"execution_id": "a-2", "activity": 1, "outcome": "failed"}
+    assert "sold out" in project.run("result", "a-2", "--wait", "10", code=1).stderr
