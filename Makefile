@@ -5,18 +5,21 @@ PYTHON ?= python3
 LOCK_PYTHON ?= python3.11
 ARGS ?=
 SEEDS ?= 500
+NAME ?=
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check --no-input install
 TYPED = $(wildcard src orchestrators activities demo benchmarks tests)
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .venv-sam/bin/sam
+STORY_LOCK = $(patsubst requirements/%.txt,.venv/.%,$(wildcard requirements/story-$(NAME).txt))
 TEMPLATES := infra/routes.yaml infra/watch.yaml infra/alarms.yaml
+DEPLOYED := activities/routing.py # of the stories, what template.yaml holds
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= \
 	.venv-lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types imports simulate sweep bench lock clean \
+.PHONY: help demo story test check format lint types imports simulate sweep bench lock clean \
 	infra-check cloud cloud-test sam-local
 
 help: ## List the targets (needs nothing)
@@ -25,12 +28,16 @@ help: ## List the targets (needs nothing)
 demo: .venv/.project ## Run the packet-routing story for real: ARGS="--packets 20 --seed 7 --kill" (needs the core lock)
 	@$(PY) -m demo.packet_routing $(ARGS)
 
+story: .venv/.project $(STORY_LOCK) ## Run a story for real: NAME=greetings; without a name, list them (needs the core lock)
+	@$(PY) -m demo.story $(NAME) $(ARGS)
+
 test: .venv/.dev ## Run the tests: ARGS="-k replay" (needs the dev lock)
 	@$(PY) -m pytest $(ARGS)
 
 check: .venv/.dev ## Format, lint, types, imports, then the tests (needs the dev lock)
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+	$(PY) -m durably.cli lint orchestrators
 	$(PY) -m mypy $(TYPED)
 	$(PY) -m pyright --pythonpath $(PY)
 	.venv/bin/lint-imports --no-logo
@@ -40,8 +47,9 @@ format: .venv/.dev ## Format the code and sort its imports (needs the dev lock)
 	$(PY) -m ruff check --select I --fix .
 	$(PY) -m ruff format .
 
-lint: .venv/.dev ## Lint: ARGS="--fix" (needs the dev lock)
+lint: .venv/.dev ## Lint, and check that orchestrators are deterministic: ARGS="--fix" (needs the dev lock)
 	$(PY) -m ruff check $(ARGS) .
+	$(PY) -m durably.cli lint orchestrators
 
 types: .venv/.dev ## Check types, mypy strict and pyright (needs the dev lock)
 	$(PY) -m mypy $(TYPED)
@@ -63,7 +71,7 @@ infra-check: .venv/.dev .venv-sam/.done .venv-checkov/.done ## Check what is dep
 	$(SAM) validate --lint
 	.venv-sam/bin/cfn-lint template.yaml $(TEMPLATES)
 	.venv-checkov/bin/checkov --config-file infra/checkov.yaml -f template.yaml $(TEMPLATES)
-	$(PY) -m durably.cli template --check
+	$(PY) -m durably.cli template --check $(DEPLOYED)
 
 cloud: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Deploy to a small AWS on this machine until Ctrl-C (needs the sam and cloud locks)
 	@$(PY) -m tests.cloud $(ARGS)
@@ -75,7 +83,7 @@ sam-local: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Run every function in
 	@$(PY) -m tests.sam_local
 
 lock: .venv-lock/.done ## Bring requirements/*.txt up to date (needs Python 3.11 itself and the package index)
-	@for lock in core aws dev sam cloud lambda checkov lock; do \
+	@for lock in core aws story-user_onboarding dev sam cloud lambda checkov lock; do \
 		echo "Locking requirements/$$lock.txt" >&2; \
 		$(COMPILE) --output-file requirements/$$lock.txt requirements/$$lock.in || exit 1; \
 	done
@@ -112,6 +120,12 @@ $(PY):
 	@touch $@
 
 .venv/.dev: requirements/dev.txt .venv/.project
+	@echo "Installing what $< locks" >&2
+	@$(PIP) --require-hashes -r $<
+	@touch $@
+
+# What a story needs beyond the core lock.
+.venv/.story-%: requirements/story-%.txt .venv/.project
 	@echo "Installing what $< locks" >&2
 	@$(PIP) --require-hashes -r $<
 	@touch $@

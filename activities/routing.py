@@ -5,16 +5,14 @@ Both are reached over HTTP, at the address in the environment variable ROUTING_S
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from enum import StrEnum
-from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from durably import Callback, NonRetryableError, RetryPolicy, activity, attempt_info, callback_activity
+from activities.services import ask_service
+from durably import Callback, RetryPolicy, activity, attempt_info, callback_activity
 
 SERVICE_URL = "ROUTING_SERVICE_URL"
 
@@ -69,38 +67,11 @@ def get_route(packet_id: str, failed: list[str]) -> str:
         NonRetryableError: no provider is left.
     """
     query = urlencode({"packet": packet_id, "failed": ",".join(failed), "attempt": attempt_info().attempt})
-    return Route.model_validate_json(ask_service(f"/routes/next?{query}")).route
+    return Route.model_validate_json(ask_service(SERVICE_URL, f"/routes/next?{query}")).route
 
 
 @callback_activity(timeout=timedelta(seconds=10))
 def transmit(callback: Callback[Delivery], packet: Packet) -> None:
     """Hand a packet over to its current route provider; the acknowledgement arrives at `callback.url`, or never."""
     submission = Submission(packet=packet, callback_url=callback.url)
-    ask_service("/transmissions", submission.model_dump_json())
-
-
-def ask_service(path: str, body: str | None = None) -> bytes:
-    """GET `path`, or POST `body` to it, and return what came back.
-
-    Raises:
-        OSError: not reached, or answered with 5xx: worth another attempt.
-        NonRetryableError: answered with 4xx, and would again; or there is no address.
-    """
-    address = os.environ.get(SERVICE_URL)
-    if not address:
-        raise NonRetryableError(
-            f"The environment variable {SERVICE_URL} must hold the address of the routing and transmit services, "
-            "and is not set. Set it for the process that runs the activities: http://HOST:PORT."
-        )
-    data = None if body is None else body.encode()
-    request = Request(address + path, data=data, headers={"Content-Type": "application/json"})
-    try:
-        with urlopen(request, timeout=5) as response:
-            answer: bytes = response.read()
-            return answer
-    except HTTPError as refusal:
-        with refusal:
-            said = f"{request.get_method()} {path}: {refusal.code} {refusal.read().decode(errors='replace')}"
-        if refusal.code >= 500:
-            raise ConnectionError(said) from None
-        raise NonRetryableError(said) from None
+    ask_service(SERVICE_URL, "/transmissions", submission.model_dump_json())

@@ -10,9 +10,7 @@ import json
 import math
 import os
 import random
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,20 +21,17 @@ from urllib.request import urlopen
 
 from activities.routing import SERVICE_URL, Packet, PacketStatus
 from demo import transmit_service
-from demo.console import CLOCK, say
+from demo.console import say
 from demo.fate import IN_TIME, Fate
-from demo.processes import ROOT, Child, ChildFailedError
-from durably import Client, DurablyError, Handle
+from demo.processes import ROOT, Child, without_proxy
+from demo.running import DATABASE_HELP, StoryError, run
+from durably import Client, Handle
 from durably.embedded import connect
 from orchestrators.routing import RoutingRequest, route_packet
 
 EVENT = ROOT / "events/packet_routing.json"
 KILL_AT = 0.4  # of the packets done
 TELL_EACH_UP_TO = 30  # packets; of more, only how many are done
-
-
-class DemoError(Exception):
-    """The demo cannot end as it should."""
 
 
 class Runtime:
@@ -65,19 +60,12 @@ class Runtime:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; 0 when each packet was delivered or given up."""
     options = parse(arguments)
-    os.environ[CLOCK] = str(time.time())
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        if options.db is not None:
-            return run(options, options.db.resolve())
-        with tempfile.TemporaryDirectory(prefix="durably-demo-") as directory:
-            return run(options, Path(directory) / "demo.db")
-    except KeyboardInterrupt:
-        say("demo", "interrupted; its processes are ended")
-        return 128 + signal.SIGINT
-    except (DemoError, ChildFailedError, DurablyError) as error:
-        say("demo", f"failed: {error}")
-        return 1
+    return run("demo", options.db, lambda db: route(options, db))
+
+
+def tell(arguments: Sequence[str]) -> int:
+    """Run the demo as one of the stories: each packet is printed on a line of its own."""
+    return main([*arguments, "--lines"])
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -104,7 +92,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--max-attempts", type=number(int, least=1), default=4, metavar="N", help="of transmit, per packet"
     )
     parser.add_argument("--kill", action="store_true", help="kill -9 the runtime half-way, and restart it")
-    parser.add_argument("--db", type=Path, help="SQLite file, kept; packets it holds go on. Default: temporary")
+    parser.add_argument(
+        "--lines", action="store_true", help="print each packet on one line, also when it is the only one"
+    )
+    parser.add_argument("--db", type=Path, help=DATABASE_HELP)
     options = parser.parse_args(arguments)
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1000)
@@ -129,7 +120,7 @@ def number(kind: type[int] | type[float], *, least: float = 0, most: float = mat
     return convert
 
 
-def run(options: argparse.Namespace, db: Path) -> int:
+def route(options: argparse.Namespace, db: Path) -> None:
     """Start the processes, submit the packets, follow them to their ends."""
     quiet = options.packets > TELL_EACH_UP_TO
     fate = Fate(
@@ -151,7 +142,6 @@ def run(options: argparse.Namespace, db: Path) -> int:
             packets = follower.follow()
             summarise(packets, counts_of(service), seconds=time.monotonic() - started_at)
             service.stop()  # first, or it would find nobody to take what is still to be acknowledged
-    return 0
 
 
 @contextmanager
@@ -163,13 +153,6 @@ def running_runtime(db: Path, environment: dict[str, str], *, quiet: bool) -> It
         yield runtime
     finally:
         runtime.process.stop()
-
-
-def without_proxy() -> dict[str, str]:
-    """Environment variables that keep requests among our own processes away from a proxy."""
-    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    hosts = ",".join(filter(None, [given, "127.0.0.1"]))
-    return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
 def submit(client: Client, options: argparse.Namespace) -> list[Handle[Packet]]:
@@ -223,7 +206,7 @@ class Follower:
         """All packets, once all are done.
 
         Raises:
-            DemoError: they are not within the time that the deadlines allow.
+            StoryError: they are not within the time that the deadlines allow.
             DurablyError: an execution failed.
             ChildFailedError: a process ended by itself.
         """
@@ -238,7 +221,7 @@ class Follower:
                 break
             if looked_at > give_up_at:
                 missing = ", ".join(sorted(set(self._handles) - set(self._done)))
-                raise DemoError(f"after {patience:.0f} s these packets are neither delivered nor given up: {missing}")
+                raise StoryError(f"after {patience:.0f} s these packets are neither delivered nor given up: {missing}")
             self._runtime.process.check()
             self._service.check()
             if options.kill and not self._runtime.killed and self._is_half_way():
@@ -255,7 +238,7 @@ class Follower:
             if packet_id not in self._handles or packet_id in self._done:
                 continue
             if record.status == "stalled":
-                raise DemoError(f"{packet_id} is stalled: {record.failure}")
+                raise StoryError(f"{packet_id} is stalled: {record.failure}")
             if record.closed:
                 self._done[packet_id] = self._handles[packet_id].result(timeout=0)
                 self._tell(packet_id)
@@ -273,7 +256,8 @@ class Follower:
         order = list(self._handles)
         while self._printed < len(order) and order[self._printed] in self._done:
             packet = self._done[order[self._printed]]
-            print(packet.model_dump_json(indent=2 if len(order) == 1 else None), flush=True)
+            one_line = self._options.lines or len(order) > 1
+            print(packet.model_dump_json(indent=None if one_line else 2), flush=True)
             self._printed += 1
 
     def _is_half_way(self) -> bool:

@@ -27,11 +27,24 @@ class Child:
     It has its own session, so that Ctrl-C reaches the demo only, and ends when its standard input does: a demo that
     is killed closes that too.
 
+    Args:
+        module: dotted name.
+        arguments: its command line.
+        environment: its environment; by default that of this process.
+        inherited: file descriptors that it takes over.
+
     Attributes:
         url: what it printed.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        environment: dict[str, str] | None = None,
+        *,
+        inherited: Sequence[int] = (),
+    ) -> None:
         self._module = module
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -40,6 +53,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            pass_fds=inherited,
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -99,6 +113,13 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def without_proxy() -> dict[str, str]:
+    """Environment variables that keep requests among our own processes away from a proxy."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    hosts = ",".join(filter(None, [given, "127.0.0.1"]))
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
 def end_with_parent() -> None:

@@ -55,7 +55,7 @@ from tests.aws.payloads import (
 )
 
 VISIBILITY_S = 60
-MAX_RECEIVES = 5
+MAX_RECEIVES = 20
 MAPPINGS: dict[str, str] = {  # queue -> function
     EVENTS: "orchestrator",
     ACTIVITIES: "activities",
@@ -150,6 +150,7 @@ class Cloud:
         limits: Limits | None = None,
         turn_seconds: float = 5.0,
         remaining_ms: int = 10_000,
+        max_receives: int = MAX_RECEIVES,
         seed: int = 1,
     ) -> None:
         self.clock = ManualClock()
@@ -165,11 +166,11 @@ class Cloud:
         self.crashes = 0
         self._function: str | None = None
         names = [name for each in activities for name in (each.name, *each.aliases)]
-        self.settings = deploy(_outside(), names)
+        self.settings = deploy(_outside(), names, max_receives=dict.fromkeys(MAPPINGS, max_receives))
         self.process = self.started()
         registry = Registry(orchestrators, [*activities, *local], codec=_CODEC)
         backend = AwsBackend(self.settings, clients=_outside(), clock=self.clock)
-        self.client = Client(backend, registry, self.clock, self.entropy)
+        self.client = Client(backend, registry, self.clock, self.entropy, pause=lambda _: self.run())
         self.backend = backend
 
     # --- the world ---------------------------------------------------------------------------------------------------
@@ -215,6 +216,7 @@ class Cloud:
             signer=SecretTokenSigner(settings, clients, self.clock),
             codec=_CODEC,
             code_version=self.code_version,
+            sleep=self.clock.advance,
         )
         if self.limits is not None:
             surroundings = replace(surroundings, limits=self.limits)
@@ -457,6 +459,7 @@ def deploy(clients: Clients, activities: Iterable[str], *, max_receives: Mapping
         events_queue=queue(EVENTS, "events-dead.fifo"),
         delay_queue=queue(DELAY, "delay-dead"),
         delay_queue_arn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{DELAY}",
+        delay_dead_letters_arn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:delay-dead",
         schedule_group="schedules",
         schedule_role=f"arn:aws:iam::{ACCOUNT}:role/schedules",
         token_secret=secret["ARN"],

@@ -14,10 +14,14 @@ from durably import (
     Context,
     NonRetryableError,
     Orchestrator,
+    Query,
     RetryPolicy,
+    Signal,
+    Update,
     activity,
     attempt_info,
     callback_activity,
+    heartbeat,
     orchestrator,
 )
 from durably.core.errors import ActivityError
@@ -100,6 +104,8 @@ def once(n: int) -> int:
 @activity(local=True, retry=QUICK)
 def near(n: int) -> int:
     calls["near"] += 1
+    if "near" in deadly:
+        raise Crash
     if attempt_info().attempt < n:
         raise OSError("not yet")
     return n + 1
@@ -109,6 +115,26 @@ def near(n: int) -> int:
 def ask(callback: Callback[int], question: str) -> None:
     calls["ask"] += 1
     seen[f"{question}/{attempt_info().attempt}"] = callback.url
+
+
+@activity(
+    retry=RetryPolicy(max_attempts=4, initial_interval=timedelta(seconds=2)), heartbeat_timeout=timedelta(seconds=20)
+)
+def beating(n: int) -> int:
+    """Fails once, having told the next attempt how far it got."""
+    calls["beating"] += 1
+    info = attempt_info()
+    assert info.heartbeat_details in ((None, 1) if info.attempt < 3 else (None, 1, 2))
+    heartbeat(info.attempt)
+    if info.attempt == 1:
+        raise OSError("half-way")
+    return n
+
+
+@callback_activity(heartbeat_timeout=timedelta(minutes=2), retry=RetryPolicy(max_attempts=3, jitter=False))
+def muse(callback: Callback[int], question: str) -> None:
+    calls["muse"] += 1
+    seen[question] = callback.url
 
 
 @orchestrator
@@ -171,6 +197,16 @@ async def neighbour(ctx: Context, n: int) -> int:
 
 
 @orchestrator
+async def near_survivor(ctx: Context, n: int) -> str:
+    try:
+        return str(await near(n))
+    except ActivityError as error:
+        if "near_survivor" in deadly:
+            raise Crash from error
+        return error.failure.type
+
+
+@orchestrator
 async def everything(ctx: Context, question: str) -> list[int]:
     """A bit of all: fan-out, retry, timer, callback, at most once, local."""
     first, second = await asyncio.gather(double(1), flaky(2))
@@ -226,8 +262,103 @@ async def failing(ctx: Context) -> None:
     raise NonRetryableError("on purpose")
 
 
-ACTIVITIES: list[Activity[..., Any]] = [double, triple, flaky, oversleep, oversleep_async, fatal, once, ask]
+GO = Signal[int]("go")
+ADD = Update[int, int]("add")
+TOTAL = Query[int]("total")
+
+
+@orchestrator
+async def member(ctx: Context, n: int) -> int:
+    """A child: it returns what it is told, doubled."""
+    return await double(n + await ctx.receive(GO))
+
+
+@orchestrator
+async def family(ctx: Context, n: int) -> list[int]:
+    """Two children, one of them signalled by its parent, one cancelled, one that outlives nobody."""
+    first = await member.start(n)
+    await first.signal(GO, 1)
+    unwanted = await member.start(0)
+    unwanted.cancel()
+    await member.start(-1)
+    return [await first, await double(n)]
+
+
+@orchestrator
+async def relay(ctx: Context, left: int, total: int = 0) -> int:
+    """A run for each signal."""
+    ctx.on_query(TOTAL, lambda: total)
+    if left == 0:
+        return total
+    total += await ctx.receive(GO)
+    ctx.set_status(total)
+    return await ctx.continue_as_new(left - 1, await double(total) // 2)
+
+
+SIGNALS_A_RUN = 1_000
+
+
+@orchestrator
+async def tally(ctx: Context, left: int, total: int = 0) -> int:
+    """The sum of so many signals, a thousand a run."""
+    for _ in range(min(left, SIGNALS_A_RUN)):
+        total += await ctx.receive(GO)
+    left -= min(left, SIGNALS_A_RUN)
+    return await ctx.continue_as_new(left, total) if ctx.info.history_length > SIGNALS_A_RUN else total
+
+
+@orchestrator
+async def account(ctx: Context, enough: int) -> int:
+    """Updates until there is enough."""
+    total = 0
+    done = asyncio.Event()
+
+    async def add(n: int) -> int:
+        nonlocal total
+        total += await double(n)
+        if total >= enough:
+            done.set()
+        return total
+
+    def check(n: int) -> None:
+        if n <= 0:
+            raise ValueError("only more is more")
+
+    ctx.on_update(ADD, add, validate=check)
+    await done.wait()
+    return total
+
+
+@orchestrator
+async def tidy(ctx: Context, n: int) -> int:
+    """Cleans up when it is cancelled."""
+    try:
+        return await ctx.receive(GO)
+    except asyncio.CancelledError:
+        await double(n)
+        raise
+
+
+@orchestrator
+async def watched(ctx: Context, question: str) -> list[int]:
+    """Activities whose hearts beat: one that runs, and one that is answered by number."""
+    return [await beating(3), await muse(question)]
+
+
+ACTIVITIES: list[Activity[..., Any]] = [
+    beating,
+    muse,
+    double,
+    triple,
+    flaky,
+    oversleep,
+    oversleep_async,
+    fatal,
+    once,
+    ask,
+]
 ORCHESTRATORS: list[Orchestrator[..., Any]] = [
+    watched,
     pipeline,
     mixed,
     fan_out,
@@ -239,9 +370,16 @@ ORCHESTRATORS: list[Orchestrator[..., Any]] = [
     survivor,
     careful,
     neighbour,
+    near_survivor,
     everything,
     endless,
     killer,
     echo,
     failing,
+    member,
+    family,
+    relay,
+    tally,
+    account,
+    tidy,
 ]

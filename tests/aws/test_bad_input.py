@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from durably.adapters.tokens import HmacTokenSigner
 from durably.core.errors import ActivityError
@@ -17,7 +17,7 @@ from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import CallbackDeadline, EventMessage, Outgoing
 from durably.ports.tokens import TokenClaims
 from tests.aws import programs
-from tests.aws.driver import MAPPINGS, Cloud, deployed
+from tests.aws.driver import MAPPINGS, Call, Cloud, deployed
 from tests.aws.payloads import ACTIVITIES, DELAY, EVENTS, http_event
 from tests.aws.programs import calls, seen
 
@@ -71,6 +71,24 @@ def test_bodies_that_are_no_messages_end_in_the_bucket_and_hinder_nobody(cloud: 
     kept = [json.loads(cloud.s3.get_object(Bucket="bucket", Key=each["Key"])["Body"].read()) for each in found]
     assert sorted(each["record"]["body"] for each in kept) == sorted(bodies)
     assert all(each["reason"] for each in kept)
+
+
+@pytest.mark.parametrize(("code", "left"), [("NoSuchKey", 0), ("AccessDenied", 1)])
+def test_a_dead_letter_is_given_up_where_its_body_is_gone_and_kept_where_it_is_forbidden(
+    cloud: Cloud, code: str, left: int
+) -> None:
+    reference = json.dumps({"id": "x", "execution": "x-1", "due_ms": 0, "gen": "g", "ref": f"{'0' * 64}:1"})
+    send(cloud, "activities-dead", reference)
+
+    def answer(call: Call) -> None:
+        if str(call) == "before s3.GetObject":
+            raise ClientError({"Error": {"Code": code}}, "GetObject")
+
+    cloud.hook = answer
+    cloud.poll("activities-dead")
+    assert cloud.size("activities-dead") == left
+    kept = cloud.s3.list_objects_v2(Bucket="bucket", Prefix="dead-letters/").get("Contents", [])
+    assert len(kept) == 1 - left
 
 
 def test_a_message_of_a_newer_version_waits_for_a_newer_worker(cloud: Cloud) -> None:

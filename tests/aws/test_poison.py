@@ -10,7 +10,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from durably import Orchestrator
 from tests.aws import programs
-from tests.aws.driver import Cloud, Crash, deployed
+from tests.aws.driver import MAX_RECEIVES, Cloud, Crash, deployed
 from tests.aws.payloads import EVENTS
 from tests.aws.programs import calls, deadly
 
@@ -61,7 +61,7 @@ def test_a_process_that_dies_at_every_try_costs_its_neighbours_a_visibility_time
     cloud.run(until=lambda: calls["double"] == 1)  # its next turn is the deadly one
     start_beside_healthy_ones(cloud)
 
-    check_healthy_ones(cloud, within_s=400)
+    check_healthy_ones(cloud, within_s=250)
     cloud.run()
     assert cloud.status("poison") == "stalled"
     assert cloud.crashes >= 2
@@ -110,7 +110,7 @@ def test_an_activity_that_ends_its_process_at_every_try_fails_through_its_policy
 
     check_healthy_ones(cloud, within_s=70)
     assert cloud.result("x-1") == "durably.core.errors.AttemptLostError"
-    assert calls["fatal"] == 3 * 5  # attempts times receives; receives alone are never attempts
+    assert calls["fatal"] == 3 * MAX_RECEIVES  # attempts times receives; receives alone are never attempts
 
 
 def test_an_activity_that_recovers_goes_on_where_its_attempts_stand(cloud: Cloud) -> None:
@@ -130,9 +130,39 @@ def test_at_most_once_is_claimed_before_it_runs(cloud: Cloud) -> None:
     assert calls["once"] == 2  # two attempts, each run once however often it was received
 
 
+def test_a_local_activity_that_ends_its_process_at_every_try_fails_through_its_policy(cloud: Cloud) -> None:
+    deadly.add("near")
+    cloud.client.start("x-1", programs.near_survivor, 1)
+    start_beside_healthy_ones(cloud)
+
+    check_healthy_ones(cloud, within_s=130)
+    assert cloud.result("x-1") == "durably.core.errors.AttemptLostError"
+    assert calls["near"] <= 3 * 2 * 4  # attempts, times the deaths of which one is learnt to be deadly
+    cloud.run()
+    assert not cloud.size(EVENTS)
+
+
+def test_a_local_activity_that_recovers_goes_on_where_its_attempts_stand(cloud: Cloud) -> None:
+    deadly.add("near")
+    cloud.client.start("x-1", programs.near_survivor, 2)  # which fails at its first attempt in any case
+    cloud.run(until=lambda: calls["near"] == 6)
+    deadly.clear()
+
+    assert cloud.result("x-1") == "3"
+
+
+def test_a_turn_that_dies_of_the_news_that_a_local_activity_is_lost_is_noticed(cloud: Cloud) -> None:
+    deadly.update({"near", "near_survivor"})
+    cloud.client.start("x-1", programs.near_survivor, 1)
+    cloud.run(until=lambda: cloud.status("x-1") == "stalled")
+
+    deadly.clear()
+    assert cloud.result("x-1") == "durably.core.errors.AttemptLostError"
+
+
 def test_a_dead_event_comes_back_under_a_new_deduplication_id(cloud: Cloud) -> None:
     cloud.client.start("x-1", programs.pipeline, 1)
-    for _ in range(5):
+    for _ in range(MAX_RECEIVES):
         assert cloud.receive(EVENTS)  # by a consumer that never answers
         cloud.clock.advance(61)
     assert not cloud.receive(EVENTS)
@@ -158,6 +188,26 @@ def test_one_message_that_cannot_be_stored_does_not_hold_up_the_batch(cloud: Clo
     cloud.hook = refuse
     check_healthy_ones(cloud, within_s=10)
     assert len(struck) == 3
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_is_done_is_deleted_before_anything_runs_that_came_before(cloud: Cloud, refused: bool) -> None:
+    start_beside_healthy_ones(cloud)
+    assert cloud.receive(EVENTS)  # by a process that dies
+    cloud.clock.advance(61)
+    left: list[int] = []
+
+    def look(call: object) -> None:
+        if str(call) == "before sqs.DeleteMessage" and refused:
+            raise EndpointConnectionError(endpoint_url="https://sqs")
+        if str(call) == "before dynamodb.PutItem":
+            left.append(cloud.size(EVENTS))
+
+    cloud.hook = look
+    cloud.poll(EVENTS)
+    assert left == ([4, 4, 4, 4] if refused else [4, 3, 2, 1])
+    assert cloud.size(EVENTS) == 0
+    check_healthy_ones(cloud, within_s=5)
 
 
 def test_a_crash_is_no_exception_that_code_could_swallow() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.cloud.emulator import ROOT, surroundings
 
 HERE = Path(__file__).parent / "project"
+DEPLOYED = "activities/routing.py"  # of this project's own, what its template holds
 STORIES = Path("orchestrators") / "stories.py"
 
 
@@ -25,7 +26,8 @@ def write_project(folder: Path) -> None:
     for name in ("orchestrators", "activities"):
         shutil.copytree(HERE / name, folder / name, ignore=ignored, dirs_exist_ok=True)
     shutil.copytree(HERE / "functions", folder / "infra" / "functions", ignore=ignored, dirs_exist_ok=True)
-    command = [sys.executable, "-m", "durably.cli", "template", "--update"]
+    deployed = [DEPLOYED, *(f"activities/{file.name}" for file in sorted((HERE / "activities").glob("*.py")))]
+    command = [sys.executable, "-m", "durably.cli", "template", "--update", *deployed]
     subprocess.run(command, cwd=folder, env=surroundings(), check=True, capture_output=True, timeout=60)
 
 

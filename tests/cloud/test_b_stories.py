@@ -137,7 +137,7 @@ def test_a_process_that_dies_at_every_try_stalls_and_harms_nobody_for_long(stori
 def test_what_dead_letters_comes_back_as_a_failure(stories: Stack) -> None:
     sqs, queue = stories.client("sqs"), stories.queue("FragileActivitiesQueue")
     redrive = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["RedrivePolicy"])["Attributes"]["RedrivePolicy"]
-    sooner = {"VisibilityTimeout": "2", "RedrivePolicy": redrive.replace('"maxReceiveCount":5', '"maxReceiveCount":2')}
+    sooner = {"VisibilityTimeout": "2", "RedrivePolicy": redrive.replace('"maxReceiveCount":20', '"maxReceiveCount":2')}
     assert sooner["RedrivePolicy"] != redrive
     sqs.set_queue_attributes(QueueUrl=queue, Attributes=sooner)
     stories.start("loses", "loses")

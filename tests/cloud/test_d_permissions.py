@@ -11,8 +11,8 @@ from typing import Any
 from tests.cloud.stack import Stack
 from tests.infra.reading import FUNCTION, resources, template
 
-# Lambda polls in the function's name, and the scheduler is handed the role.
-BY_OTHERS = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "iam:PassRole"}
+# Lambda polls in the function's name, the scheduler is handed the role, and S3 looks who may know what is not there.
+BY_OTHERS = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "iam:PassRole", "s3:ListBucket"}
 
 # ministack's CloudTrail knows requests to the scheduler by their method only.
 RECORDED_AS = {"scheduler:CreateSchedule": "POST.scheduler", "scheduler:DeleteSchedule": "DELETE.scheduler"}

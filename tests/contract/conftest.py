@@ -22,7 +22,8 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]
     elif request.param == "aws":
         with cloud(clock) as made:
             backend = made.backend()
-            yield Harness(backend, SqsSource(made, backend), clock, drops_copies=False, knows_next_due=False)
+            source = SqsSource(made, backend)
+            yield Harness(backend, source, clock, drops_copies=False, knows_next_due=False, counts_released=True)
     else:
         path = tmp_path / "durably.db"
         with SqliteBackend(path, clock=clock, synchronous="OFF", visibility_ms=VISIBILITY_MS) as sqlite:

@@ -38,6 +38,7 @@ class Harness:
         patience_s: how long a message may take on its way; a queue in the same process takes no time.
         drops_copies: whether what is queued already is not queued again; a standard SQS queue does not notice.
         knows_next_due: whether the source can tell when the next message is due.
+        counts_released: whether a delivery counts although the message was given back, as SQS has it.
     """
 
     backend: Backend
@@ -46,6 +47,7 @@ class Harness:
     patience_s: float = 0.0
     drops_copies: bool = True
     knows_next_due: bool = True
+    counts_released: bool = False
 
     def advance(self, ms: int) -> None:
         self.clock.advance(ms)

@@ -21,8 +21,7 @@ from durably.core.events import (
     ActivityScheduled,
     Event,
     ExecutionFailed,
-    ExecutionStarted,
-    ExecutionTerminated,
+    OutboundEvent,
     TimerFired,
     TimerStarted,
 )
@@ -50,6 +49,7 @@ def run(name: str, schedule: int) -> Run:
         if recorded.execution.closed or not waiting:
             return recorded
         asked = waiting[int(rng.random() * len(waiting))]
+        assert isinstance(asked, ActivityScheduled | TimerStarted)  # the programs ask for nothing else
         if isinstance(asked, TimerStarted):
             due = min((e for e in waiting if isinstance(e, TimerStarted)), key=lambda e: e.due_ms)
             recorded.fired(due.seq, after_ms=max(0, due.due_ms - recorded.now_ms))
@@ -84,10 +84,10 @@ def _line(event: Event) -> str:
             return f"{event.kind} {event.seq}"
         case ActivityScheduled() | TimerStarted():
             return f"    {event.seq} {describe_outbound(event).rpartition(' at ')[0]}"
-        case ExecutionStarted() | ExecutionTerminated():
-            return event.kind
-        case _:
+        case _ if isinstance(event, OutboundEvent):
             return f"    {describe_outbound(event)}"
+        case _:
+            return event.kind
 
 
 def main(neighbours: int = 0) -> None:

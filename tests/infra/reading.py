@@ -58,16 +58,26 @@ def referred(value: Any) -> set[str]:
     return set(re.findall(r'(?:"Fn::GetAtt": "|"Ref": "|\$\{)(\w+)', json.dumps(value)))
 
 
-def allowed(function: str) -> set[tuple[str, str]]:
-    """What a function's role may do: action, and logical id of a resource."""
-    found: set[tuple[str, str]] = set()
+def statements(function: str) -> list[dict[str, Any]]:
+    """What a function's role says, each with a list of actions."""
+    found: list[dict[str, Any]] = []
     for policy in resources(FUNCTION)[function].get("Policies", []):
         shared = policy.get("Ref")
         document = resources("AWS::IAM::ManagedPolicy")[shared]["PolicyDocument"] if shared else policy
-        for statement in document["Statement"]:
-            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-            found |= {(action, id_) for action in actions for id_ in referred(statement["Resource"])}
-    return found
+        found += document["Statement"]
+    return [
+        {**each, "Action": each["Action"] if isinstance(each["Action"], list) else [each["Action"]]} for each in found
+    ]
+
+
+def allowed(function: str) -> set[tuple[str, str]]:
+    """What a function's role may do: action, and logical id of a resource."""
+    return {
+        (action, id_)
+        for statement in statements(function)
+        for action in statement["Action"]
+        for id_ in referred(statement["Resource"])
+    }
 
 
 def environment() -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from durably.adapters.aws import keys, settings
+from durably.aws.openapi import OPERATIONS
+from tests.aws.driver import MAX_RECEIVES
 from tests.contract.aws import PROJECTED
 from tests.infra.reading import (
     FUNCTION,
@@ -19,6 +21,7 @@ from tests.infra.reading import (
     environment,
     referred,
     resources,
+    statements,
     template,
 )
 
@@ -104,7 +107,7 @@ def test_a_queue_has_a_dead_letter_queue_or_is_one_that_is_consumed(queue: str) 
     else:
         dead_letters = one(redrive["deadLetterTargetArn"])
         assert resources(QUEUE)[dead_letters].get("FifoQueue") == resources(QUEUE)[queue].get("FifoQueue")
-        assert redrive["maxReceiveCount"] >= 5  # as AWS advises for queues that Lambda consumes
+        assert redrive["maxReceiveCount"] == MAX_RECEIVES  # a quarter of an hour of refusals
         assert consumers not in ([], ["DeadLetters"])
 
 
@@ -136,6 +139,17 @@ def test_the_events_queue_is_a_fifo_queue_of_high_throughput() -> None:
     )
 
 
+def test_what_a_schedule_cannot_deliver_may_go_to_the_dead_letters_of_the_delay_queue() -> None:
+    (policy,) = resources("AWS::IAM::Role")["ScheduleRole"]["Policies"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert (statement["Action"], referred(statement["Resource"])) == (
+        "sqs:SendMessage*",
+        {"DelayQueue", "DelayDeadLetters"},
+    )
+    dead_letters = one(resources(QUEUE)["DelayQueue"]["RedrivePolicy"]["deadLetterTargetArn"])
+    assert one(environment()["DURABLY_DELAY_DEAD_LETTERS_ARN"]) == dead_letters == "DelayDeadLetters"
+
+
 # --- permissions ------------------------------------------------------------------------------------------------
 
 
@@ -160,8 +174,9 @@ def test_exactly_what_the_code_calls_is_allowed() -> None:
     needed = {iam_action(call) for call in calls}
     by_lambda_itself = {"sqs:ReceiveMessage", "sqs:DeleteMessage"}
     by_the_scheduler = {"iam:PassRole"}
+    by_nobody = {"s3:ListBucket"}  # see below
     assert {action for function in resources(FUNCTION) for action, _ in allowed(function)} == (
-        needed | by_lambda_itself | by_the_scheduler
+        needed | by_lambda_itself | by_the_scheduler | by_nobody
     )
 
 
@@ -170,6 +185,15 @@ def iam_action(call: str) -> str:
     action = "".join(word.capitalize() for word in method.removesuffix("_batch").split("_"))
     # SAM's own policy templates allow the batch forms by name, too
     return f"{service}:{action}*" if action in {"SendMessage", "ChangeMessageVisibility"} else f"{service}:{action}"
+
+
+@each_function
+def test_whoever_reads_from_the_bucket_is_told_what_is_not_there(function: str) -> None:
+    """S3 answers 404 to those who may list the bucket, 403 to all others (AWS docs, GetObject), as if forbidden."""
+    reading = [each for each in statements(function) if "s3:GetObject" in each["Action"]]
+    for statement in reading:
+        assert "s3:ListBucket" in statement["Action"]
+        assert {"Fn::GetAtt": "Bucket.Arn"} in statement["Resource"]
 
 
 @each_function
@@ -200,15 +224,16 @@ def hash_and_range(partition: str, sort: str) -> list[dict[str, str]]:
 def test_routes_lead_to_handlers_and_only_callbacks_are_open() -> None:
     routes = resources("AWS::ApiGatewayV2::Route", "infra/routes.yaml")
     by_key = {each["RouteKey"]: (one(each["Target"]), each["AuthorizationType"]) for each in routes.values()}
-    callbacks = {"POST /callbacks/{token}", "POST /callbacks/{token}/failure"}
+    callbacks = {f"POST /callbacks/{{token}}{action}" for action in ("", "/failure", "/heartbeat")}
     assert {key for key, (_, authorization) in by_key.items() if authorization == "NONE"} == callbacks
     for key, (integration, authorization) in by_key.items():
         expected = ("CallbacksIntegration", "NONE") if key in callbacks else ("ApiIntegration", "AWS_IAM")
         assert (integration, authorization) == expected
-    source = (ROOT / "src/durably/aws/api.py").read_text() + (ROOT / "src/durably/aws/callbacks.py").read_text()
-    found = re.findall(r'app\.(get|post)\("([^"]+)"\)', source)
+    source = "".join((ROOT / f"src/durably/aws/{name}.py").read_text() for name in ("api", "callbacks", "completions"))
+    found = re.findall(r'app\.(get|post|put)\("([^"]+)"\)', source)
     served = {f"{method.upper()} {path}".replace("<", "{").replace(">", "}") for method, path in found}
     assert served == set(by_key)
+    assert set(OPERATIONS) == served - callbacks
 
 
 def test_the_alarm_counts_what_the_runtime_says() -> None:
@@ -236,6 +261,13 @@ def test_a_queue_has_alarms(queue: str) -> None:
         for each in resources("AWS::CloudFormation::Stack", name).values():
             watched |= {one(each["Parameters"][key]) for key in ("Queue", "DeadLetters") if key in each["Parameters"]}
     assert queue in watched
+
+
+def test_only_bodies_of_messages_expire_and_not_before_their_queues_forget_them() -> None:
+    rules = resources("AWS::S3::Bucket")["Bucket"]["LifecycleConfiguration"]["Rules"]
+    (rule,) = (each for each in rules if {"ExpirationInDays", "ExpirationDate", "Transitions"} & each.keys())
+    assert rule["Prefix"] == keys.MESSAGES_PREFIX
+    assert rule["ExpirationInDays"] * 24 * 3600 >= 4 * TWO_WEEKS_S  # dead letters come back, for as long again
 
 
 def test_data_outlives_the_stack() -> None:

@@ -223,6 +223,7 @@ class AwsWorker(Worker):
             codec=cast("Any", world.registry.codec),
             limits=world.limits,
             code_version="simulated",
+            sleep=lambda _: None,
         )
         remote = [each for each in activities.ACTIVITIES if each is not activities.work_here]
         self._orchestrator = orchestrator_handler(
@@ -415,8 +416,8 @@ def on_moto() -> Iterator[None]:
 @contextmanager
 def _told_of_attempts(world: AwsWorld) -> Iterator[None]:
 
-    def opened(*args: Any) -> Any:
-        found = open_attempt(*args)
+    def opened(*args: Any, **kwargs: Any) -> Any:
+        found = open_attempt(*args, **kwargs)
         world.attempted(found)
         return found
 

@@ -62,6 +62,10 @@ class SimulatedQueue(MessageQueue):
             for queued in due[:limit]
         ]
 
+    def expire(self, delivery: Delivery, now_ms: int) -> None:
+        """The delivery's lease ends."""
+        self._by_receipt.pop(delivery.receipt).visible_at_ms = now_ms
+
     def count_again(self, delivery: Delivery, times: int) -> Delivery:
         """The same delivery of a message that was received `times` more often before."""
         queued = self._by_receipt[delivery.receipt]

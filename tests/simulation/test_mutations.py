@@ -24,7 +24,7 @@ from durably.ports.backend import CommitOutcome, CreateOutcome, Creation, Settle
 from durably.ports.messages import Delivery, Errand, EventMessage, Outgoing, Wake
 from durably.ports.records import ActivityItem
 from durably.ports.tokens import TokenClaims
-from durably.runtime import attempt, callbacks, closing, errands, resets, turn
+from durably.runtime import attempt, callbacks, closing, errands, news, resets, turn
 from durably.runtime.live import Live
 from tests.simulation import worker
 from tests.simulation.seeds import Modes, broken_by, mode_of
@@ -52,17 +52,23 @@ class Bug:
 # --- bugs of the runtime --------------------------------------------------------------------------------------
 
 
-_news = turn.news
+_news = news.news
 
 
-def _redelivery_means_nothing(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], bool]:
-    return _news(live, deliveries)[0], False
+def _redelivery_means_nothing(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], int | None]:
+    return _news(live, deliveries)[0], None
 
 
-def _both_ends(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], bool]:
+def _both_ends(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], int | None]:
     """Looks at each delivery by itself, so that two copies in a batch are both news."""
     found = [_news(live, [delivery]) for delivery in deliveries]
-    return [event for new, _ in found for event in new], any(again for _, again in found)
+    return [event for new, _ in found for event in new], min((k for _, k in found if k is not None), default=None)
+
+
+def _only_the_last_turn(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], int | None]:
+    """Redelivery repeats what the last turn asked for, whichever turn recorded the event."""
+    new, since = _news(live, deliveries)
+    return new, None if since is None else live.state.turn
 
 
 def _own_clock(state: RunState, events: list[InboundEvent], now_ms: int) -> list[InboundEvent]:
@@ -73,13 +79,13 @@ def _still_again(task: Any, *, due_ms: int, failure: Any) -> Any:
     return replace(task, attempt=task.attempt + 1, queued_at_ms=due_ms, last_failure=failure)
 
 
-def _unclaimed(runtime: Any, task: Any, item: ActivityItem | None) -> ActivityItem:
+def _unclaimed(runtime: Any, task: Any, *_: object) -> ActivityItem:
     return ActivityItem(key=task.key, state="claimed", attempt=task.attempt, version=1, owner="me")
 
 
-def _always_superfluous(runtime: Any, delivery: Delivery) -> Any:
+def _always_superfluous(runtime: Any, delivery: Delivery, **kwargs: Any) -> Any:
     """A task that was sent again is taken for superfluous at each delivery, not only at its first."""
-    return attempt.open_attempt(runtime, replace(delivery, receives=1))
+    return attempt.open_attempt(runtime, replace(delivery, receives=1), **kwargs)
 
 
 def _dropped(runtime: Any, task: Any, item: Any, receipt: str) -> None:
@@ -136,8 +142,9 @@ def _nothing(*_: Any) -> tuple[Any, ...]:
 def _told_once(taker: turn.TurnTaker, live: Live, deliveries: Sequence[Delivery]) -> Any:
     """The close that is repeated does not tell the parent."""
     plan = _plan_close_again(taker, live, deliveries)
-    kept = tuple(o for o in plan.commit.send if not _is_notice(o))
-    plan.commit = replace(plan.commit, send=kept)
+    commit = plan.commit
+    assert commit is not None
+    plan.commit = replace(commit, send=tuple(o for o in commit.send if not _is_notice(o)))
     return plan
 
 
@@ -159,10 +166,12 @@ def _wanted_at_first(runtime: Any, errand: Errand) -> bool:
 _unwanted = errands._unwanted
 
 
-def _unfenced(*args: Any) -> bool:
+def _unfenced(*args: Any, **more: Any) -> bool:
     """Opens the next run and leaves the last one open."""
     backend = args[0]
-    return _store(_Unfenced(backend), *args[1:])
+    rest: Any = args[1:]
+    unfenced: Any = _Unfenced(backend)
+    return _store(unfenced, *rest, **more)
 
 
 class _Unfenced:
@@ -302,6 +311,7 @@ def _always(*_: Any) -> bool:
 _BUGS = {
     "a warm execution believes itself up to date": Bug((turn.TurnTaker, "_behind", _never)),
     "redelivery dispatches nothing again": Bug((turn, "news", _redelivery_means_nothing)),
+    "redelivery dispatches the last turn only": Bug((turn, "news", _only_the_last_turn)),
     "copies within a batch are news": Bug((turn, "news", _both_ends)),
     "a seq is resolved twice": Bug((RunState, "accepts", _always)),
     "time goes back": Bug((turn, "stamped", _own_clock)),
@@ -323,7 +333,7 @@ _BUGS = {
     "a reset loses signals": Bug((resets, "prefix", _drops_signals)),
     "a reset keeps what came later": Bug((resets, "prefix", _kept)),
     "an update is validated after it was recorded": Bug((Handlers, "refusal", _never_refused)),
-    "replies and cancellations are not repeated": Bug((turn, "_redo", _nothing_done_again)),
+    "replies and cancellations are not repeated": Bug((turn.TurnTaker, "_redo", _nothing_done_again)),
     "a signal dies with its receiver": Bug((Inbox, "_give_back", _loses_what_was_not_run)),
     "a patch applies to the past": Bug((Execution, "patched", _patched_when_replayed)),
     "the retry fence is missing": Bug(parts=Parts(store=NoRetryFence)),

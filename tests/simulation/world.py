@@ -337,7 +337,7 @@ class World:
             case "drop until redelivery":
                 return ()
             case "lease expires":
-                self.store.release(delivery.receipt, due_ms=self.now_ms)
+                self.store.queue.expire(delivery, self.now_ms)
                 return (delivery,)
             case "receive count":
                 return (self.store.queue.count_again(delivery, 5),)

@@ -35,7 +35,8 @@ class StartOptions:
     Attributes:
         id_reuse: what if the id is taken: "reject" always raises; "allow_if_closed" starts another life once the
             last one has ended; "use_existing" returns a handle of the one that is there, open or closed.
-        request_id: the same start, repeated under the same request id, finds its own execution.
+        request_id: the same start, repeated under the same request id, finds its own execution, until another request
+            takes the id over (docs/adr/0011).
         pinned: only the code version that is deployed at the start takes its turns; under any other it stalls.
         execution_id: of a child; by default made of its parent's id, run and the child's number.
         parent_close: what becomes of a child when its parent's run ends first.
@@ -60,6 +61,7 @@ class Orchestrator(Generic[P, R]):
         self.name = name
         self.aliases = aliases
         self.start_options = StartOptions()
+        self.triggers: list[Any] = []  # those of `durably.on`
         functools.update_wrapper(cast("Callable[..., Any]", self), fn, updated=())
 
     def __repr__(self) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from durably.api.activity import Activity
-from durably.aws.attempts import run_task
+from durably.aws.attempts import persistently, run_task
 from durably.aws.batch import Batch, Response, seconds_left
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.ports.messages import ActivityTask, Delivery
@@ -59,6 +59,7 @@ class ActivityHandler:
         if seconds <= 0:
             batch.fail([delivery], pause_s=0)
             return
-        answer = run_task(self._runtime, delivery, seconds=seconds)
+        settle = partial(persistently, seconds_left=partial(seconds_left, context), sleep=self._surroundings.sleep)
+        answer = run_task(self._runtime, delivery, seconds=seconds, settle=settle)
         if answer is not None:
-            settle_answer(self._runtime, answer)
+            settle(partial(settle_answer, self._runtime, answer))

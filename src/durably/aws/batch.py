@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("durably.batch")
 COMEBACKS = "durably-comebacks"  # a message attribute
-_FIRST_PAUSE_S = 1
+_FIRST_PAUSE_S = 5
 _LONGEST_PAUSE_S = 60
 
 
@@ -87,6 +87,7 @@ class Batch:
     def __init__(self, event: Mapping[str, Any], surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self._failed: dict[str, int | None] = {}
+        self._deleted: set[str] = set()
         # what came before may be what ended a process: it comes last
         ordered = sorted(event["Records"], key=lambda record: int(record["attributes"]["ApproximateReceiveCount"]))
         self._event = {**event, "Records": ordered}
@@ -141,16 +142,31 @@ class Batch:
         """Have deliveries come back, acknowledged or not, after `pause_s` or one that grows with each receive."""
         self._failed.update((delivery.receipt, pause_s) for delivery in deliveries)
 
+    def delete_finished(self, deliveries: Iterable[Delivery]) -> None:
+        """Delete those that are dealt with, which Lambda does if the process lives on: what comes next may end it."""
+        receipts = {delivery.receipt for delivery in deliveries} - self._deleted
+        for record in self.records:
+            if record.message_id in receipts and self._dealt_with(record):
+                self._deleted.add(record.message_id)
+                try:
+                    self._surroundings.clients.sqs.delete_message(
+                        QueueUrl=self._queue_of(record), ReceiptHandle=record.receipt_handle
+                    )
+                except Exception as error:  # then Lambda does it
+                    _logger.warning("could not delete the message %s by now: %s", record.message_id, error)
+
     def response(self) -> Response:
         """The answer to Lambda; what comes back does so after its pause, not after the visibility time-out."""
         returned = [record for record in self.records if not self._dealt_with(record)]
         by_queue: dict[str, list[SQSRecord]] = {}
         for record in returned:
-            queue = known_queue(self._surroundings.settings, record.event_source_arn) or record.queue_url
-            by_queue.setdefault(queue, []).append(record)
+            by_queue.setdefault(self._queue_of(record), []).append(record)
         for queue, records in by_queue.items():
             self._pause(queue, records)
         return {"batchItemFailures": [{"itemIdentifier": record.message_id} for record in returned]}
+
+    def _queue_of(self, record: SQSRecord) -> str:
+        return known_queue(self._surroundings.settings, record.event_source_arn) or record.queue_url
 
     def _dealt_with(self, record: SQSRecord) -> bool:
         id_ = record.message_id

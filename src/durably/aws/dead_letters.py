@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("durably.dead_letters")
 _UNREAD_COMEBACKS = 2
 _LOST = ("NoSuchKey", "404")
+_SCHEDULE = "SCHEDULE_ARN"  # a message attribute that the scheduler sets
 
 
 def dead_letters_handler(*, surroundings: Surroundings | None = None) -> DeadLettersHandler:
@@ -65,9 +66,7 @@ class DeadLettersHandler:
 
     def _handle(self, record: SQSRecord) -> None:
         settings = self._surroundings.settings
-        queue = known_queue(settings, record.attributes.dead_letter_queue_source_arn)
-        if queue is None and record.event_source_arn.endswith(".fifo"):
-            queue = settings.events_queue
+        queue = self._queue_of(record)
         unread = queue in (settings.events_queue, settings.delay_queue) and comebacks(record) < _UNREAD_COMEBACKS
         if queue is not None and unread:
             self._send_back(record, queue)
@@ -82,10 +81,20 @@ class DeadLettersHandler:
                 raise
             self._put_aside(record, error)
             return
-        if isinstance(message, ActivityTask) and not is_local(message):
+        if isinstance(message, ActivityTask) and not is_local(message) and queue != settings.delay_queue:
             self._lose_attempt(Delivery(message, record.message_id))
         else:
             self._send_back(record, queue or settings.delay_queue)
+
+    def _queue_of(self, record: SQSRecord) -> str | None:
+        """URL of the queue where a message died, or was to arrive: schedules send there what they could not deliver."""
+        settings = self._surroundings.settings
+        queue = known_queue(settings, record.attributes.dead_letter_queue_source_arn)
+        if queue is None and record.event_source_arn.endswith(".fifo"):
+            return settings.events_queue
+        if queue is None and record.event_source_arn == settings.delay_dead_letters_arn:
+            return settings.delay_queue
+        return queue
 
     def _lose_attempt(self, delivery: Delivery) -> None:
         answer = attempt_lost(self._runtime, delivery)
@@ -93,11 +102,11 @@ class DeadLettersHandler:
             settle_answer(self._runtime, answer)
 
     def _send_back(self, record: SQSRecord, queue: str) -> None:
-        """Send the body as it is to the queue it came from, under a deduplication id that the queue has not seen."""
+        """Send the body to the queue it came from, under a deduplication id that the queue has not seen."""
         count = comebacks(record) + 1
         request: SendMessageRequestTypeDef = {
             "QueueUrl": queue,
-            "MessageBody": record.body,
+            "MessageBody": _sent_body(record),
             "MessageAttributes": {COMEBACKS: {"DataType": "Number", "StringValue": str(count)}},
         }
         if queue.endswith(".fifo"):
@@ -121,3 +130,13 @@ class DeadLettersHandler:
             raise storage_error(f"put a dead letter aside as {key}", error) from error
         _logger.error("the dead letter %s is no message of ours and lies under %s: %s", record.message_id, key, reason)
         self._surroundings.backend.acknowledge([record.message_id])
+
+
+def _sent_body(record: SQSRecord) -> str:
+    """The body as it was to be sent: a dead letter of a schedule may hold the whole call of `SendMessage`."""
+    if record.message_attributes[_SCHEDULE] is None:
+        return record.body
+    try:
+        return str(json.loads(record.body)["MessageBody"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return record.body

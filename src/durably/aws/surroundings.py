@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -21,8 +22,10 @@ from durably.ports.clock import Clock, Entropy
 from durably.ports.tokens import TokenSigner
 from durably.runtime.runtime import Budget, Limits, Runtime, unlimited
 
-# a death takes its whole batch along until the visibility timeout ends, so what ended a process is tried again slowly
-_LIMITS = Limits(deadly_pause_ms=60_000)
+# A death takes its whole batch along until the visibility timeout ends, so what ended a process is tried again slowly.
+# A message that was given back, because a service throttled, counts as received: with its pauses of 5, 10 and 20 s, the
+# service has 35 s before that is taken for a deadly turn.
+_LIMITS = Limits(deliveries_before_stall=5, deadly_pause_ms=60_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,7 @@ class Surroundings:
         settings: names of the deployment's resources.
         limits: numbers that keep one execution from hurting others.
         code_version: of the orchestrators, recorded with each turn; by default a hash of their source files.
+        sleep: between two attempts at what the store refused.
     """
 
     settings: AwsSettings
@@ -44,6 +48,7 @@ class Surroundings:
     codec: PydanticCodec = field(default_factory=PydanticCodec)
     limits: Limits = _LIMITS
     code_version: str | None = None
+    sleep: Callable[[float], None] = time.sleep
 
     @classmethod
     def from_environment(cls) -> Surroundings:

@@ -35,6 +35,10 @@ def _run(options: Options) -> int:
             from durably.cli.dev import dev
 
             return dev(options)
+        if options.command == "lint":
+            from durably.cli.lint import lint
+
+            return lint(options)
         if options.command == "template":
             from durably.cli.template import template
 
@@ -43,6 +47,18 @@ def _run(options: Options) -> int:
             from durably.cli.cost import cost
 
             return cost(options)
+        if options.command in ("export", "replay"):
+            from durably.cli import histories
+
+            return histories.export(options) if options.command == "export" else histories.replay(options)
+        if options.command == "schedules":
+            from durably.cli.schedules import schedules
+
+            return schedules(options)
+        if options.command in ("complete", "fail"):
+            from durably.cli import completions
+
+            return completions.complete(options) if options.command == "complete" else completions.fail(options)
         from durably.cli.commands import COMMANDS
 
         return COMMANDS[options.command](options)

@@ -206,7 +206,7 @@ _RESOURCES = """\
       MessageRetentionPeriod: 1209600
       VisibilityTimeout: {visibility} # a little above the function's timeout: a process that dies costs so long
       SqsManagedSseEnabled: true
-      RedrivePolicy: {{ deadLetterTargetArn: !GetAtt {name}DeadLetters.Arn, maxReceiveCount: 5 }}
+      RedrivePolicy: {{ deadLetterTargetArn: !GetAtt {name}DeadLetters.Arn, maxReceiveCount: 20 }}
 
   {name}DeadLetters:
     Type: AWS::SQS::Queue

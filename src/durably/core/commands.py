@@ -256,39 +256,59 @@ def agrees(command: Command, recorded: OutboundEvent) -> bool:
             and command.name == recorded.name
             and (command.input == recorded.input or command.same(recorded.input, command.input))
         )
-    match command, recorded:
-        case (StartTimer(), TimerStarted()):
-            return command.seq == recorded.seq and command.delay_ms == recorded.delay_ms
-        case (CancelActivity(), ActivityCancelRequested()):
-            return command.seq == recorded.seq
-        case (CancelChild(), ChildCancelRequested()):
-            return command.seq == recorded.seq
-        case (ScheduleChild(), ChildScheduled()):
-            return (
-                (command.seq, command.orchestrator) == (recorded.seq, recorded.orchestrator)
-                and (command.execution_id == recorded.execution_id or not command.chosen)  # a fork has another name
-            ) and (command.input == recorded.input or command.same(recorded.input, command.input))
-        case (SendSignal(), SignalSent()):
-            return (
-                (command.seq, command.execution_id, command.name)
-                == (recorded.seq, recorded.execution_id, recorded.name)
-            ) and (command.payload == recorded.payload or command.same(recorded.payload, command.payload))
-        case (CompleteUpdate(), UpdateCompleted()):
-            return command.request_id == recorded.request_id and (
-                command.result == recorded.result or command.same(recorded.result, command.result)
-            )
-        case (FailUpdate(), UpdateFailed()):
-            return command.request_id == recorded.request_id
-        case (CompleteExecution(), ExecutionCompleted()):
-            return command.result == recorded.result or command.same(recorded.result, command.result)
-        case (ContinueAsNew(), ExecutionContinuedAsNew()):
-            return command.input == recorded.input or command.same(recorded.input, command.input)
-        case (FailExecution(), ExecutionFailed()) | (CancelExecution(), ExecutionCancelled()):
-            return True
-        case (RecordPatch(), PatchRecorded()) | (SetStatus(), StatusSet()) | (RejectSignal(), SignalRejected()):
-            return True  # facts: a replay takes them from history
-        case _:
+    match command:
+        case ScheduleActivity():
             return False
+        case StartTimer():
+            return isinstance(recorded, TimerStarted) and (
+                (command.seq, command.delay_ms) == (recorded.seq, recorded.delay_ms)
+            )
+        case CancelActivity():
+            return isinstance(recorded, ActivityCancelRequested) and command.seq == recorded.seq
+        case CancelChild():
+            return isinstance(recorded, ChildCancelRequested) and command.seq == recorded.seq
+        case ScheduleChild():
+            return (
+                isinstance(recorded, ChildScheduled)
+                and (command.seq, command.orchestrator) == (recorded.seq, recorded.orchestrator)
+                and (command.execution_id == recorded.execution_id or not command.chosen)  # a fork has another name
+                and _same(command.same, recorded.input, command.input)
+            )
+        case SendSignal():
+            return (
+                isinstance(recorded, SignalSent)
+                and (command.seq, command.execution_id, command.name)
+                == (recorded.seq, recorded.execution_id, recorded.name)
+                and _same(command.same, recorded.payload, command.payload)
+            )
+        case CompleteUpdate():
+            return (
+                isinstance(recorded, UpdateCompleted)
+                and command.request_id == recorded.request_id
+                and _same(command.same, recorded.result, command.result)
+            )
+        case FailUpdate():
+            return isinstance(recorded, UpdateFailed) and command.request_id == recorded.request_id
+        case CompleteExecution():
+            return isinstance(recorded, ExecutionCompleted) and _same(command.same, recorded.result, command.result)
+        case ContinueAsNew():
+            return isinstance(recorded, ExecutionContinuedAsNew) and _same(command.same, recorded.input, command.input)
+        case FailExecution():
+            return isinstance(recorded, ExecutionFailed)
+        case CancelExecution():
+            return isinstance(recorded, ExecutionCancelled)
+        case RecordPatch():  # facts: a replay takes them from history
+            return isinstance(recorded, PatchRecorded)
+        case SetStatus():
+            return isinstance(recorded, StatusSet)
+        case RejectSignal():
+            return isinstance(recorded, SignalRejected)
+        case _:
+            assert_never(command)
+
+
+def _same(same: Callable[[str, str], bool], recorded: str, current: str) -> bool:
+    return recorded == current or same(recorded, current)
 
 
 def describe_command(command: Command) -> str:

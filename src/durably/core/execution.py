@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Hashable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine, Generator, Hashable
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, assert_never
 
@@ -332,9 +332,14 @@ class Execution:
         await self.future()
         raise AssertionError("a run that has been continued went on")
 
-    def reading(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def reading(self) -> Generator[None]:
         """While this lasts, whatever would change the execution raises `ReadOnlyError`."""
-        return _Reading(self)
+        self._reading = True
+        try:
+            yield
+        finally:
+            self._reading = False
 
     # --- asking for something ------------------------------------------------------------------------------
 
@@ -479,17 +484,6 @@ class Execution:
             return CompleteExecution(self.program.result.encode(root.result()), self.program.result.same)
         except PayloadError as refused:
             return FailExecution(failure_of(refused))
-
-
-class _Reading:
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
-
-    def __enter__(self) -> None:
-        self._execution._reading = True
-
-    def __exit__(self, *_: object) -> None:
-        self._execution._reading = False
 
 
 def _exhaustion(error: BaseException) -> RecursionError | MemoryError | None:

@@ -63,6 +63,11 @@ class Inbox:
         self._open.pop(request_id, None)
 
     @property
+    def awaited(self) -> list[str]:
+        """Names of the signals that somebody waits for."""
+        return [name for name, waiters in self._waiters.items() if not all(waiter.done() for waiter in waiters)]
+
+    @property
     def unanswered(self) -> list[str]:
         """Ids of the updates that are not answered."""
         return [id_ for id_, request in self._open.items() if isinstance(request, UpdateAccepted)]

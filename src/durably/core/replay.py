@@ -42,6 +42,8 @@ from durably.core.events import (
     TimerFired,
     TimerStarted,
     UpdateAccepted,
+    UpdateCompleted,
+    UpdateFailed,
 )
 from durably.core.execution import Execution
 from durably.core.history import Turn
@@ -59,14 +61,19 @@ class RunState:
         applied: how many of them are applied.
         waiting: those that are not, oldest first.
         unresolved: what was asked for and has no answer, by seq, in the order asked for.
-        cancelled: activities and children that nobody waits for any more; their answers are no news, never stored.
-        children: those that were asked for, are not known to have ended, and were left in peace.
-        begun: children that are known to have been started, by this run.
-        requests: ids of the signals and other requests that arrived.
+        recorded: the number of the turn that recorded the answer, by seq.
+        cancelled: the number of the turn that cancelled a dispatched activity or child, by seq; its answer is no news
+            and was never stored.
+        children: those that are not known to have ended, cancelled ones excepted, by seq.
+        cancelled_children: the others, by seq.
+        begun: the number of the turn that recorded the start of a child, by seq.
+        requests: the number of the turn that recorded a signal or another request, by its id.
         cancel_requested: whether somebody asked for the orchestrator's cancellation.
         suspended: whether events are kept and not applied.
         closed: whether the run has ended.
         custom_status: what the orchestrator said last with `ctx.set_status`, JSON text; None for nothing.
+        custom_status_turn: the number of the turn in which it said so.
+        answers: how updates ended, each with the number of the turn that recorded it.
         began_with_prefix: whether its first turn is the applied part of another run, after a reset.
     """
 
@@ -79,15 +86,20 @@ class RunState:
         self.applied = 0
         self.waiting: deque[InboundEvent] = deque()
         self.unresolved: dict[int, Request] = {}
-        self.cancelled: set[int] = set()
+        self.recorded: dict[int, int] = {}
+        self.cancelled: dict[int, int] = {}
         self.children: dict[int, ChildScheduled] = {}
-        self.requests: set[str] = set()
+        self.cancelled_children: dict[int, ChildScheduled] = {}
+        self.requests: dict[str, int] = {}
         self.cancel_requested = False
         self.suspended = False
         self.closed = False
         self.custom_status: str | None = None
+        self.custom_status_turn = 0
+        self.answers: list[tuple[int, UpdateCompleted | UpdateFailed]] = []
         self.began_with_prefix = False
-        self.begun: set[int] = set()
+        self.begun: dict[int, int] = {}
+        self._since: dict[int, int] = {}
         self._dispatched = 0
         self._settled = 0
         self._backlog: dict[int, ActivityScheduled] = {}
@@ -117,26 +129,47 @@ class RunState:
                 if isinstance(outbound, ChildScheduled):
                     self.children[outbound.seq] = outbound
             elif isinstance(outbound, ActivityCancelRequested | ChildCancelRequested):
-                self.cancelled.add(outbound.seq)
-                self.children.pop(outbound.seq, None)
-                self._resolve(outbound.seq)
+                if self._resolve(outbound.seq):
+                    self.cancelled[outbound.seq] = turn.number
+                child = self.children.pop(outbound.seq, None)
+                if child is not None:
+                    self.cancelled_children[outbound.seq] = child
             elif isinstance(outbound, StatusSet):
-                self.custom_status = outbound.status
+                self.custom_status, self.custom_status_turn = outbound.status, turn.number
+            elif isinstance(outbound, UpdateCompleted | UpdateFailed):
+                self.answers.append((turn.number, outbound))
             elif isinstance(outbound, ENDINGS):
                 self.closed = True
         if turn.number == 1:  # it may be the prefix of another run, which holds answers to what it asks for
             self.began_with_prefix = turn.applied_through > 0
-            self._resolve_prefix(turn, due)
+            self._resolve_prefix(due)
         backlog = self._backlog
         while backlog and self._dispatched - self._settled < MAX_OUTSTANDING:
             activity = backlog.pop(next(iter(backlog)))
             self._dispatched += 1
             due.append(activity)
+        self._since.update((event.seq, turn.number) for event in due)
         return due
 
-    def outstanding(self) -> list[Request]:
-        """Everything dispatched and not known to have arrived: what redelivery dispatches again."""
-        return [event for seq, event in self.unresolved.items() if seq not in self._backlog and seq not in self.begun]
+    def outstanding(self, *, since: int = 1) -> list[Request]:
+        """What turn `since` or a later one dispatched and may not have arrived: what redelivery dispatches again."""
+        return [
+            event
+            for seq, event in self.unresolved.items()
+            if self._since.get(seq, 0) >= since and seq not in self.begun
+        ]
+
+    def turn_of(self, event: InboundEvent) -> int:
+        """The number of the turn that recorded an event which is no news; one not taken yet if none did."""
+        match event:
+            case ChildStarted():
+                return self.begun.get(event.seq, self.turn + 1)
+            case SignalReceived() | UpdateAccepted() | ExecutionSuspended() | ExecutionResumed():
+                return self.requests.get(event.request_id, self.turn + 1)
+            case ExecutionStarted() | ExecutionCancelRequested() | ExecutionTerminated() | ExecutionReset():
+                return 1
+            case _:
+                return self.recorded.get(event.seq, self.turn + 1)
 
     def accepts(self, event: InboundEvent) -> bool:
         """Whether `event` is news: False for duplicates and for answers that nobody waits for."""
@@ -157,10 +190,8 @@ class RunState:
                 return self.started is None
             case ExecutionCancelRequested():
                 return not self.closed and not self.cancel_requested
-            case ExecutionSuspended():
-                return not self.closed and not self.suspended and event.request_id not in self.requests
-            case ExecutionResumed():
-                return not self.closed and self.suspended and event.request_id not in self.requests
+            case ExecutionSuspended() | ExecutionResumed():  # a resume may come in the batch of its suspend
+                return not self.closed and event.request_id not in self.requests
             case ExecutionTerminated():
                 return not self.closed
             case ExecutionReset():
@@ -171,45 +202,43 @@ class RunState:
         self.last_ms = event.at_ms
         self.waiting.append(event)
         match event:
-            case ActivityCompleted() | ActivityFailed():
+            case ActivityCompleted() | ActivityFailed() | TimerFired() | SignalDelivered() | SignalFailed():
+                self.recorded[event.seq] = self.turn
                 self._resolve(event.seq)
-            case TimerFired() | SignalDelivered() | SignalFailed():
-                self.unresolved.pop(event.seq, None)
             case SignalReceived() | UpdateAccepted():
-                self.requests.add(event.request_id)
+                self.requests[event.request_id] = self.turn
             case ChildStarted():
-                self.begun.add(event.seq)
+                self.begun[event.seq] = self.turn
             case ChildCompleted() | ChildFailed():
-                self.unresolved.pop(event.seq, None)
+                self.recorded[event.seq] = self.turn
+                self._resolve(event.seq)
                 self.children.pop(event.seq, None)
             case ExecutionStarted():
                 self.started = event
                 self.started_ms = event.at_ms
-                self.requests.update(event.seen)
+                self.requests.update(dict.fromkeys(event.seen, 1))
             case ExecutionCancelRequested():
                 self.cancel_requested = True
             case ExecutionSuspended() | ExecutionResumed():
-                self.requests.add(event.request_id)
+                self.requests[event.request_id] = self.turn
                 self.suspended = isinstance(event, ExecutionSuspended)
             case ExecutionTerminated() | ExecutionReset():
                 self.closed = True
 
-    def _resolve(self, seq: int) -> None:
+    def _resolve(self, seq: int) -> bool:
+        """Close what was asked for; whether it had been dispatched."""
+        dispatched = self._since.pop(seq, None) is not None
         asked = self.unresolved.pop(seq, None)
-        if isinstance(asked, ActivityScheduled) and self._backlog.pop(seq, None) is None:
+        self._backlog.pop(seq, None)
+        if dispatched and isinstance(asked, ActivityScheduled):
             self._settled += 1
+        return dispatched
 
-    def _resolve_prefix(self, turn: Turn, due: list[Request]) -> None:
+    def _resolve_prefix(self, due: list[Request]) -> None:
         """Forget the requests of a first turn that it answers itself."""
-        for event in turn.inbound:
-            if isinstance(event, ActivityCompleted | ActivityFailed | ChildCompleted | ChildFailed):
-                self._backlog.pop(event.seq, None)
-                self.unresolved.pop(event.seq, None)
-                self.children.pop(event.seq, None)
-            elif isinstance(event, TimerFired | SignalDelivered | SignalFailed):
-                self.unresolved.pop(event.seq, None)
-        for seq in self.cancelled:
-            self._backlog.pop(seq, None)
+        for seq in self.recorded:
+            self._resolve(seq)
+            self.children.pop(seq, None)
         self.begun.clear()  # those were children of the other run
         due[:] = [request for request in due if request.seq in self.unresolved]
 

@@ -11,13 +11,13 @@ from typing import Any, Self
 from durably.adapters.sqlite import SqliteBackend, Synchronous
 from durably.adapters.system import SystemClock, SystemEntropy
 from durably.adapters.tokens import HmacTokenSigner
+from durably.adapters.watchdog import Watchdog
 from durably.api.activity import Activity
 from durably.api.orchestrator import Orchestrator
 from durably.api.registry import Registry
 from durably.client import Client
 from durably.codec.payloads import PydanticCodec
 from durably.core.errors import ConfigurationError
-from durably.embedded.budget import Watchdog
 from durably.embedded.engine import LEASE_MS, Engine
 from durably.embedded.http import CallbackServer
 from durably.ports.messages import Outgoing, Wake

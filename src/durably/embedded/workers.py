@@ -10,8 +10,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 from durably.api.attempt import current_attempt
 from durably.core.errors import ContendedError, StorageError
@@ -28,6 +29,9 @@ from durably.runtime.attempt import (
 from durably.runtime.runtime import Runtime
 
 _logger = logging.getLogger("durably.activity")
+_RETRY_S = 1.0
+
+_End: TypeAlias = Callable[[], Answer | None]  # what is to be done about an attempt's end
 
 
 class _Running:
@@ -80,7 +84,7 @@ class Workers:
         self._busy = 0
         self._stopping = False
         self._abandoned = False
-        self._timeouts = _Timeouts(self._time_out)
+        self._alarms = _Alarms()
         self._loop = LoopThread()
 
     @property
@@ -112,7 +116,7 @@ class Workers:
                     break
             finished = not self._busy
             self._abandoned = True
-        self._timeouts.stop()
+        self._alarms.stop()
         self._loop.stop()
         return finished
 
@@ -159,18 +163,20 @@ class Workers:
                     self._start_async(running)
                     return False
                 if opened.timeout_ms is not None:
-                    self._timeouts.add(running, opened.timeout_ms / 1000)
+                    self._alarms.add(opened.timeout_ms / 1000, partial(self._time_out, running))
                 end = self._run_sync(running)
                 if end is None:
                     return True
-                self._settle(end)
+                self._settle(delivery, end)
+            elif opened is None:
+                self._settled()
             else:
-                self._settle(opened)
+                self._answered(opened)
         except Exception as error:
             self._report(delivery, error)
         return False
 
-    def _run_sync(self, running: _Running) -> Callable[[], Answer | None] | None:
+    def _run_sync(self, running: _Running) -> _End | None:
         """Call the function in a context of its own; what is to be done about its end, None if it came too late."""
         attempt = running.attempt
         context = contextvars.copy_context()
@@ -178,20 +184,36 @@ class Workers:
         try:
             value = context.run(attempt.call)
             if inspect.isawaitable(value):
-                value = _await_elsewhere(value)
+                value = context.run(_await_elsewhere, value)
         except BaseException as error:  # a user's SystemExit must not end the worker either
             failure = error
             return (lambda: self._raised(attempt, failure)) if running.end() else None
         return (lambda: attempt_returned(self._runtime, attempt, value)) if running.end() else None
 
-    def _settle(self, end: Answer | Callable[[], Answer | None] | None) -> None:
+    def _settle(self, delivery: Delivery, end: _End) -> None:
+        """Do what is to be done about an attempt's end; later, if the store refuses. The attempt is not made again."""
         if self._abandoned:
             return
-        answer = end() if callable(end) else end
-        if answer is None:
-            self._settled()
+        try:
+            answer = end()
+        except StorageError as error:
+            _logger.warning("could not settle %s, trying again: %s", delivery.message.id, error)
+            with self._lock:
+                self._busy += 1
+            self._alarms.add(_RETRY_S, partial(self._settle_again, delivery, end))
+        except Exception as error:
+            self._report(delivery, error)
         else:
-            self._answered(answer)
+            if answer is None:
+                self._settled()
+            else:
+                self._answered(answer)
+
+    def _settle_again(self, delivery: Delivery, end: _End) -> None:
+        try:
+            self._settle(delivery, end)
+        finally:
+            self._done()
 
     def _time_out(self, running: _Running) -> None:
         """A sync attempt overran. Its thread cannot be interrupted: another one takes its place in the pool."""
@@ -201,9 +223,7 @@ class Workers:
             self._threads -= 1
         self._spawn()
         try:
-            self._settle(lambda: self._timed_out(running.attempt))
-        except Exception as error:
-            self._report(running.attempt.delivery, error)
+            self._settle(running.attempt.delivery, lambda: self._timed_out(running.attempt))
         finally:
             self._done()
 
@@ -232,7 +252,7 @@ class Workers:
     async def _run_async(self, running: _Running) -> None:
         attempt = running.attempt
         current_attempt.set(attempt.info)
-        end: Callable[[], Answer | None]
+        end: _End
         timeout = asyncio.timeout(None if attempt.timeout_ms is None else attempt.timeout_ms / 1000)
         try:
             try:
@@ -246,31 +266,27 @@ class Workers:
                     end = lambda: self._raised(attempt, failure)  # noqa: E731
             else:
                 end = lambda: attempt_returned(self._runtime, attempt, value)  # noqa: E731
-            try:
-                self._settle(end)
-            except Exception as error:
-                self._report(running.attempt.delivery, error)
+            self._settle(attempt.delivery, end)
         finally:
             self._done()
 
 
-class _Timeouts:
-    """Calls back for attempts that overran. Its thread starts with the first attempt that has a timeout."""
+class _Alarms:
+    """Calls back later: about attempts that overran, or could not be settled. Its thread starts with the first."""
 
-    def __init__(self, overran: Callable[[_Running], None]) -> None:
-        self._overran = overran
-        self._heap: list[tuple[float, int, _Running]] = []
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    def add(self, running: _Running, seconds: float) -> None:
+    def add(self, seconds: float, action: Callable[[], None]) -> None:
         with self._changed:
             self._count += 1
-            heapq.heappush(self._heap, (time.monotonic() + seconds, self._count, running))
+            heapq.heappush(self._heap, (time.monotonic() + seconds, self._count, action))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="durably-timeouts", daemon=True)
+                self._thread = threading.Thread(target=self._watch, name="durably-alarms", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
@@ -288,8 +304,8 @@ class _Timeouts:
                 if wait is None or wait > 0:
                     self._changed.wait(wait)
                     continue
-                _, _, running = heapq.heappop(self._heap)
-            self._overran(running)
+                _, _, action = heapq.heappop(self._heap)
+            action()
 
 
 def _log(attempt: Attempt, what: str) -> None:

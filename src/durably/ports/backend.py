@@ -184,7 +184,7 @@ class MessageSource(Protocol):
         ...
 
     def release(self, receipt: str, *, due_ms: int) -> None:
-        """Give a message back, to be delivered again at `due_ms`."""
+        """Give a message back, to be delivered again at `due_ms`. Its delivery does not count (SQS counts it)."""
         ...
 
     def next_due_ms(self) -> int | None:

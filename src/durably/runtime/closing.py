@@ -8,10 +8,9 @@ from dataclasses import replace
 from durably.core.events import (
     ENDINGS,
     LIFE_EVENTS,
-    ActivityCancelRequested,
     ActivityCompleted,
     ActivityFailed,
-    ChildCancelRequested,
+    ActivityScheduled,
     ChildCompleted,
     ChildFailed,
     ChildScheduled,
@@ -25,8 +24,10 @@ from durably.core.events import (
     OutboundEvent,
     SignalDelivered,
     SignalFailed,
+    SignalSent,
     StatusSet,
     TimerFired,
+    TimerStarted,
 )
 from durably.core.failures import Failure
 from durably.core.history import Turn
@@ -62,19 +63,19 @@ def record_change(run: RunKey, turn: Turn) -> RecordChange | None:
     return None if status is None else replace(change, custom_status=status)
 
 
-def cancels(run: RunKey, turn: Turn, state: RunState) -> tuple[ActivityKey, ...]:
-    """The activities and children that nobody waits for any more after `turn`. `state` holds it."""
-    asked = [e.seq for e in turn.outbound if isinstance(e, ActivityCancelRequested | ChildCancelRequested)]
+def cancels(run: RunKey, state: RunState, *, since: int) -> tuple[ActivityKey, ...]:
+    """The dispatched activities and children that turn `since` or a later one left."""
+    asked = [seq for seq, turn in state.cancelled.items() if turn >= since]
     left = [child.seq for child in _orphans(state)] if state.closed else []
     return tuple(ActivityKey(run, seq) for seq in (*asked, *left))
 
 
-def errands(run: RunKey, turn: Turn, state: RunState) -> tuple[Outgoing, ...]:
-    """What is to be done to children because of `turn`. `state` holds it."""
+def errands(run: RunKey, state: RunState, *, since: int) -> tuple[Outgoing, ...]:
+    """What is to be done to the children that turn `since` or a later one left."""
     sent = [
-        _errand(run, event.seq, event.execution_id, cancel=True)
-        for event in turn.outbound
-        if isinstance(event, ChildCancelRequested)
+        _errand(run, seq, state.cancelled_children[seq].execution_id, cancel=True)
+        for seq, turn in state.cancelled.items()
+        if turn >= since and seq in state.cancelled_children
     ]
     if state.closed:
         for child in _orphans(state):
@@ -182,7 +183,7 @@ def asked_by(outbound: Iterable[OutboundEvent]) -> dict[int, int]:
     return {
         event.seq: event.cause
         for event in outbound
-        if not isinstance(event, ActivityCancelRequested | ChildCancelRequested) and hasattr(event, "seq")
+        if isinstance(event, ActivityScheduled | TimerStarted | ChildScheduled | SignalSent)
     }
 
 

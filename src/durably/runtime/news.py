@@ -17,47 +17,37 @@ from durably.core.events import (
     UpdateAccepted,
     identity,
 )
-from durably.core.history import Turn
 from durably.core.replay import RunState
 from durably.ports.messages import Delivery, EventMessage, Message, Wake
 from durably.runtime.live import Live
 
 
-def news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], bool]:
-    """The events that are new to the run, and whether a turn was stored for these deliveries before.
+def news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], int | None]:
+    """The events that are new to the run, and the first turn that may have been stored for these deliveries before.
 
-    If one was, its taker may have died before it dispatched.
+    If there is one, its taker may have died before it dispatched.
     """
     new: list[InboundEvent] = []
     answered: set[str] = set()
-    again = False
+    stored: list[int] = []
     for delivery in deliveries:
         message = delivery.message
         if not isinstance(message, EventMessage):
-            again = again or delivery.receives > 1 or _took_over(live, message)
+            if isinstance(message, Wake):
+                stored.extend(_redone(live, message, delivery.receives))
             continue
         event = message.event
         name = identity(event)
         if name in answered or recorded(live, event):
-            # a sender that repeats itself says nothing of who took a turn for the first copy
-            again = again or delivery.receives > 1 or not isinstance(event, SignalReceived | UpdateAccepted)
+            if delivery.receives > 1 or not isinstance(event, SignalReceived | UpdateAccepted):
+                # a sender that repeats itself says nothing of who took a turn for the first copy
+                stored.append(live.state.turn_of(event))
             continue
         if _unwanted(live, event):
             continue
         answered.add(name)
         new.append(event)
-    return new, again
-
-
-def stored_for(turns: Sequence[Turn], deliveries: Sequence[Delivery]) -> Sequence[Turn]:
-    """The turns that were stored for deliveries which come again, and all after the first of them."""
-    messages = [delivery.message for delivery in deliveries]
-    events = {identity(message.event) for message in messages if isinstance(message, EventMessage)}
-    after = min((message.turn for message in messages if isinstance(message, Wake)), default=len(turns))
-    for index, turn in enumerate(turns):
-        if turn.number > after or any(identity(event) in events for event in turn.inbound):
-            return turns[index:]
-    return ()
+    return new, min(stored, default=None)
 
 
 def is_for(live: Live, message: Message) -> bool:
@@ -82,12 +72,14 @@ def _unwanted(live: Live, event: InboundEvent) -> bool:
     return getattr(event, "seq", 0) in live.state.cancelled
 
 
-def _took_over(live: Live, message: Message) -> bool:
-    """Whether a wake took the place of one that somebody else was taking a turn for, who may have died of it."""
-    if not isinstance(message, Wake):
-        return False
-    begun = message.turn == 1 and live.state.began_with_prefix  # nobody has dispatched what the prefix asks for
-    return begun or (message.tries > 0 and not live.state.waiting)
+def _redone(live: Live, wake: Wake, receives: int) -> tuple[int, ...]:
+    """The turn from which on a wake repeats what was done: the one after it, if somebody may have died of taking that.
+
+    A wake with tries took the place of one that somebody was taking a turn for.
+    """
+    if wake.turn == 1 and live.state.began_with_prefix:  # nobody has dispatched what the prefix asks for
+        return (1,)
+    return (wake.turn + 1,) if receives > 1 or (wake.tries > 0 and not live.state.waiting) else ()
 
 
 def came_too_often(delivery: Delivery, limit: int) -> bool:

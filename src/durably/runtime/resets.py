@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from durably.api.names import check_execution_id
-from durably.core.errors import ClientError, ContendedError, ExecutionExistsError
+from durably.core.errors import ClientError, ContendedError, ExecutionExistsError, NothingToRetryError
 from durably.core.events import (
     ENDINGS,
     ActivityFailed,
@@ -51,18 +51,18 @@ def retry_execution(
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        ClientError: it is open, or it completed.
+        NothingToRetryError: it is open, or it completed.
     """
     for _ in range(_MAX_CONFLICTS):
         record = existing_record(backend, execution_id)
         turns = backend.load_turns(record.key)
         if _unfinished(turns) is None and record.status not in ("failed", "cancelled", "terminated"):
-            raise ClientError(
+            raise NothingToRetryError(
                 f"Execution {execution_id!r} is {record.status}; only what failed, was cancelled or terminated can be "
                 "retried. Use reset to go back in any other."
             )
         reset = _last_good_point(turns, reason, clock.now_ms())
-        if _store(backend, entropy, record, turns, reset, code_version):
+        if _store(backend, record, turns, reset, nonce=entropy.nonce(), code_version=code_version):
             return record.key.next
     raise ContendedError(f"the execution {execution_id} kept changing")
 
@@ -106,7 +106,7 @@ def reset_execution(
         )
         applied = min(last, _end(turns) - 1)
         reset = ExecutionReset(applied=applied, dropped=dropped, reason=reason, at_ms=clock.now_ms())
-        if _store(backend, entropy, record, turns, reset, code_version):
+        if _store(backend, record, turns, reset, nonce=entropy.nonce(), code_version=code_version):
             return record.key.next
     raise ContendedError(f"the execution {execution_id} kept changing")
 
@@ -182,10 +182,11 @@ def fork_execution(
 
 def _store(
     backend: Backend,
-    entropy: Entropy,
     record: Record,
     turns: Sequence[Turn],
     reset: ExecutionReset,
+    *,
+    nonce: str,
     code_version: str,
 ) -> bool:
     """Fence the run and open the next one; False if it took another turn meanwhile.
@@ -204,7 +205,7 @@ def _store(
             inbound=(reset,),
             outbound=(),
             applied_through=state.applied,
-            nonce=entropy.nonce(),
+            nonce=nonce,
             code_version=code_version,
             at_ms=reset.at_ms,
         )
@@ -215,8 +216,8 @@ def _store(
         run=run,
         turn=last,
         successor=prefix(turns, reset, nonce=last.nonce, code_version=last.code_version),
-        send=(*errands(run, last, state), first_wake(run.next)),
-        cancel=cancels(run, last, state),
+        send=(*errands(run, state, since=last.number), first_wake(run.next)),
+        cancel=cancels(run, state, since=last.number),
         change=record_change(run, last),
     )
     return backend.commit([commit])[0].status == "stored"
@@ -224,9 +225,9 @@ def _store(
 
 def _renamed(event: OutboundEvent, execution_id: str, new_id: str) -> OutboundEvent:
     """The same about the fork's own children, which are named after it."""
-    if isinstance(event, ChildScheduled | ChildCancelRequested | SignalSent):
-        if event.execution_id.startswith(f"{execution_id}/"):
-            return replace(event, execution_id=new_id + event.execution_id.removeprefix(execution_id))
+    kinds = ChildScheduled | ChildCancelRequested | SignalSent
+    if isinstance(event, kinds) and event.execution_id.startswith(f"{execution_id}/"):
+        return replace(event, execution_id=new_id + event.execution_id.removeprefix(execution_id))
     return event
 
 

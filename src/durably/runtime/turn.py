@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Literal, TypeVar
 
 from durably.core.errors import (
@@ -22,13 +21,9 @@ from durably.core.events import (
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
-    StatusSet,
-    UpdateCompleted,
-    UpdateFailed,
 )
 from durably.core.failures import failure_of
 from durably.core.history import Turn
-from durably.core.keys import ActivityKey
 from durably.core.replay import RunState
 from durably.ports.backend import TurnCommit
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
@@ -37,7 +32,8 @@ from durably.runtime.applying import apply_events, without_updates
 from durably.runtime.closing import cancels, errands, first_wake, notice, prefix, record_change, successor
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
-from durably.runtime.news import came_too_often, is_for, news, recorded, stamped, stored_for, suspends, too_long
+from durably.runtime.news import came_too_often, is_for, news, recorded, stamped, suspends, too_long
+from durably.runtime.redone import Redone, replies_since
 from durably.runtime.runtime import Runtime
 
 T = TypeVar("T")
@@ -212,22 +208,44 @@ class TurnTaker:
         deliveries = [delivery for delivery in deliveries if is_for(live, delivery.message)]
         if not deliveries:  # of an earlier life: a turn taken for them would be nobody's to repeat after a crash
             return _Plan(live, acknowledge=list(receipts))
-        new, again = news(live, deliveries)
-        wake = max((d.message.tries for d in deliveries if isinstance(d.message, Wake)), default=0 if again else None)
-        before = state.outstanding() if again else []
-        turns = stored_for(self._turns(live), deliveries) if again else ()
-        redone = [(errands(live.run, turn, state), cancels(live.run, turn, state)) for turn in turns]
+        new, since = news(live, deliveries)
+        wakes = (d.message.tries for d in deliveries if isinstance(d.message, Wake))
+        wake = max(wakes, default=None if since is None else 0)
+        before = [] if since is None else state.outstanding(since=since)
+        redone = None if since is None else Redone.since(live, since)
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
         plan.resend = (
             *plan.resend,
             *dispatches(live.run, [e for e in before if e.seq in state.unresolved], now_ms=now_ms, again=True),
         )
-        if turns:
-            _redo(plan, turns, redone, _replies_of(live, turns))
+        if redone is not None:
+            self._redo(plan, redone)
         if plan.commit is not None and plan.replies:  # said only if the turn is stored
             plan.commit = replace(plan.commit, replies=(*plan.replies, *plan.commit.replies))
             plan.replies = ()
         return plan
+
+    def _redo(self, plan: _Plan, redone: Redone) -> None:
+        """Add to a plan what the taker of a stored turn may have died before doing."""
+        live = plan.live
+        assert live is not None
+        if plan.commit is None:
+            if not redone:
+                return
+            turns = live.turns or self._runtime.backend.load_turns(live.run, after=live.state.turn - 1)
+            plan.commit = TurnCommit(run=live.run, turn=turns[-1], acknowledge=tuple(plan.acknowledge))
+            plan.acknowledge = []
+        commit = plan.commit
+        change = commit.change
+        if redone.says and change is None:
+            change = _also_saying(live.state.custom_status, _to(live.status, live, commit.turn))
+        plan.commit = replace(
+            commit,
+            send=(*redone.send, *commit.send),
+            cancel=(*redone.cancel, *commit.cancel),
+            replies=(*redone.replies, *commit.replies),
+            change=change,
+        )
 
     def _plan_news(
         self,
@@ -248,23 +266,11 @@ class TurnTaker:
             else:
                 plan.acknowledge = list(receipts)
             return plan
-        if suspended:
-            new, plan.replies = without_updates(live.run, new)
-            if not new:
-                plan.acknowledge = list(receipts)
-                return plan
         new = stamped(state, new, now_ms)
-        terminated = next((event for event in new if isinstance(event, ExecutionTerminated)), None)
-        if terminated is None and state.received + len(new) > runtime.limits.history_events:
-            terminated = too_long(runtime.limits.history_events, at_ms=now_ms)
-            new.append(terminated)
-        if terminated is not None:
-            new, plan.replies = without_updates(live.run, new)
-            plan.commit = self._commit(live, new, (), applied=state.applied, kind="deferred", receipts=receipts)
-            return plan
-        if suspended:
-            plan.commit = self._commit(live, new, (), applied=state.applied, kind="deferred", receipts=receipts)
-            return plan
+        if state.received + len(new) > runtime.limits.history_events:
+            new.append(too_long(runtime.limits.history_events, at_ms=now_ms))
+        if suspended or any(isinstance(event, ExecutionTerminated) for event in new):
+            return self._plan_deferred(plan, new, receipts)
         try:
             if any(came_too_often(delivery, runtime.limits.deliveries_before_stall) for delivery in deliveries):
                 raise DeadlyTurnError
@@ -282,6 +288,17 @@ class TurnTaker:
         )
         return plan
 
+    def _plan_deferred(self, plan: _Plan, new: list[InboundEvent], receipts: tuple[str, ...]) -> _Plan:
+        """Store events that no code is asked about; updates, which only code can accept, are rejected."""
+        live = plan.live
+        assert live is not None
+        new, plan.replies = without_updates(live.run, new)
+        if new:
+            plan.commit = self._commit(live, new, (), applied=live.state.applied, kind="deferred", receipts=receipts)
+        else:
+            plan.acknowledge = list(receipts)
+        return plan
+
     def _plan_close_again(self, live: Live, deliveries: Sequence[Delivery]) -> _Plan:
         """The turns say closed and the record does not: whoever stored the last turn died before the rest of it."""
         state, run = live.state, live.run
@@ -289,18 +306,15 @@ class TurnTaker:
         last = live.turns[-1]
         following = self._following(live, last)
         unfinished = following is not None
-        turns = [*stored_for(live.turns[:-1], deliveries), last]
+        _, since = news(live, deliveries)
+        redone = Redone.since(live, min(since or last.number, last.number))
         commit = TurnCommit(
             run=run,
             turn=last,
             successor=following,
-            send=(
-                *_flat(errands(run, turn, state) for turn in turns),
-                *(() if unfinished else notice(last, state)),
-                *_wakes(live, following),
-            ),
-            cancel=_flat(cancels(run, turn, state) for turn in turns),
-            replies=_replies_of(live, turns),
+            send=(*redone.send, *(() if unfinished else notice(last, state)), *_wakes(live, following)),
+            cancel=redone.cancel,
+            replies=redone.replies,
             change=_also_saying(state.custom_status, record_change(run, last)),
             acknowledge=() if unfinished else tuple(delivery.receipt for delivery in deliveries),
         )
@@ -376,7 +390,11 @@ class TurnTaker:
         )
         dispatched = dispatches(run, state.add(turn), now_ms=now_ms)
         following = self._following(live, turn) if state.closed else None
-        send = (*(() if state.closed else dispatched), *errands(run, turn, state), *_wakes(live, following))
+        send = (
+            *(() if state.closed else dispatched),
+            *errands(run, state, since=turn.number),
+            *_wakes(live, following),
+        )
         if state.received - len(new) < runtime.limits.history_warning <= state.received:
             _logger.warning(
                 "execution %s has %d events; at %d it is terminated. Split its work into several executions",
@@ -396,8 +414,8 @@ class TurnTaker:
             turn=turn,
             successor=following,
             send=send,
-            cancel=cancels(run, turn, state),
-            replies=_replies_of(live, [turn]),
+            cancel=cancels(run, state, since=turn.number),
+            replies=replies_since(live, since=turn.number),
             change=change,
             acknowledge=receipts,
         )
@@ -448,51 +466,6 @@ def _wakes(live: Live, following: Turn | None) -> tuple[Outgoing, ...]:
     return () if following is None else (first_wake(live.run.next),)
 
 
-def _redo(
-    plan: _Plan,
-    turns: Sequence[Turn],
-    redone: Sequence[tuple[tuple[Outgoing, ...], tuple[ActivityKey, ...]]],
-    replies: tuple[Reply, ...],
-) -> None:
-    """Add to a plan what the taker of `turns` may have died before doing."""
-    live = plan.live
-    assert live is not None
-    send, cancel = _flat(part for part, _ in redone), _flat(part for _, part in redone)
-    says = any(isinstance(event, StatusSet) for turn in turns for event in turn.outbound)
-    if plan.commit is None:
-        if not (send or cancel or replies or says):
-            return
-        plan.commit = TurnCommit(run=live.run, turn=turns[-1], acknowledge=tuple(plan.acknowledge))
-        plan.acknowledge = []
-    commit = plan.commit
-    change = commit.change
-    if says and change is None:
-        change = _also_saying(live.state.custom_status, _to(live.status, live, commit.turn))
-    plan.commit = replace(
-        commit,
-        send=(*send, *commit.send),
-        cancel=(*cancel, *commit.cancel),
-        replies=(*replies, *commit.replies),
-        change=change,
-    )
-
-
 def _also_saying(status: str | None, change: RecordChange | None) -> RecordChange | None:
     """The change, with the custom status of turns before, should who stored them have died before saying it."""
     return change if change is None or change.custom_status is not None else replace(change, custom_status=status)
-
-
-def _flat(parts: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
-    return tuple(chain.from_iterable(parts))
-
-
-def _replies_of(live: Live, turns: Iterable[Turn]) -> tuple[Reply, ...]:
-    """The replies to updates that `turns` record."""
-    return tuple(
-        Reply(run=live.run, request_id=event.request_id, result=event.result)
-        if isinstance(event, UpdateCompleted)
-        else Reply(run=live.run, request_id=event.request_id, failure=event.failure)
-        for turn in turns
-        for event in turn.outbound
-        if isinstance(event, UpdateCompleted | UpdateFailed)
-    )

@@ -12,6 +12,7 @@ import pytest
 
 from durably.adapters.sqlite import SqliteBackend
 from durably.adapters.system import SystemClock
+from durably.embedded.engine import LEASE_MS
 from durably.ports.backend import TurnCommit
 from tests.contract.builders import RUN, run_key, task, turn
 from tests.contract.harness import ManualClock
@@ -100,6 +101,19 @@ def test_a_living_owner_keeps_its_leases_also_within_one_process(opened: Open, c
     assert _ids(opened(), clock.ms) == []
 
 
+def test_a_living_owner_keeps_the_lease_of_the_engine_for_life(opened: Open, clock: ManualClock) -> None:
+    first, second = opened(), opened()
+    first.send([task()])
+    assert len(first.receive(now_ms=clock.ms, limit=1, visibility_ms=LEASE_MS)) == 1
+    for days in (1, 30, 10_000):
+        later_ms = clock.ms + days * 86_400_000
+        for backend in (first, second):
+            assert backend.receive(now_ms=later_ms, limit=1, visibility_ms=LEASE_MS) == []
+    first._owner.abandon()
+    clock.advance(1_000)
+    assert _ids(second, clock.ms) == [(task().message.id, 2)]
+
+
 def test_a_dead_instance_of_the_same_process_is_noticed_within_a_second(
     opened: Open, clock: ManualClock, path: Path
 ) -> None:
@@ -130,7 +144,7 @@ def test_closing_gives_leases_back_and_removes_the_lock_file(opened: Open, clock
     closing.send([task()], keep=True)
     closing.close()
     closing.close()
-    assert _ids(other, clock.ms) == [(task().message.id, 2)]
+    assert _ids(other, clock.ms) == [(task().message.id, 1)]  # as if it had not been received
     assert len(list(Path(f"{path}-owners").iterdir())) == 1
 
 

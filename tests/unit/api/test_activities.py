@@ -50,7 +50,9 @@ def asked(call: Callable[[], Coroutine[Any, Any, Any]]) -> list[Command]:
     async def calling(ctx: Context) -> None:
         await call()
 
-    program = Program(name="o", start=lambda ctx, _: calling(ctx), result=CODEC.value(Any))
+    program = Program(
+        name="o", start=lambda ctx, _: calling(ctx), arguments=CODEC.arguments(calling, skip=1), result=CODEC.value(Any)
+    )
     execution = Execution(RunKey("e", "g", 1), program, CODEC)
     try:
         return execution.apply(ExecutionStarted(orchestrator="o", input="{}", seed=1, python="3.11"))

@@ -17,22 +17,43 @@ from durably.core.events import (
     ActivityCompleted,
     ActivityFailed,
     ActivityScheduled,
+    ChildCancelRequested,
+    ChildCompleted,
+    ChildFailed,
+    ChildScheduled,
+    ChildStarted,
     Event,
+    ExecutionCancelled,
+    ExecutionCancelRequested,
     ExecutionCompleted,
+    ExecutionContinuedAsNew,
     ExecutionFailed,
+    ExecutionReset,
+    ExecutionResumed,
     ExecutionStarted,
+    ExecutionSuspended,
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    PatchRecorded,
+    SignalDelivered,
+    SignalFailed,
+    SignalReceived,
+    SignalRejected,
+    SignalSent,
+    StatusSet,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateFailed,
 )
 from durably.core.failures import Failure
 from durably.core.history import Turn
 from durably.core.keys import ActivityKey, RunKey
-from durably.core.options import ActivityOptions
+from durably.core.options import ActivityOptions, ChildOptions
 from durably.core.retry import RetryPolicy
-from durably.ports.messages import ActivityTask, CallbackDeadline, EventMessage, Message, Wake
+from durably.ports.messages import ActivityTask, CallbackDeadline, Errand, EventMessage, HeartbeatCheck, Message, Wake
 from durably.ports.records import ActivityItem, Record
 
 _RUN = RunKey("packet-42", "01J", 1)
@@ -83,12 +104,52 @@ EVENTS: list[Event] = [
     TimerStarted(seq=2, delay_ms=5, due_ms=15, call_site="r.py:32", cause=2),
     ExecutionCompleted(result="null", cause=4),
     ExecutionFailed(failure=_FAILURE, cause=4),
+    ChildScheduled(
+        seq=3,
+        orchestrator="ship",
+        execution_id="x/1.3",
+        input="{}",
+        options=ChildOptions(parent_close="abandon", id_reuse="allow_if_closed", announced=True),
+        call_site="r.py:33",
+        cause=2,
+        at_ms=9,
+    ),
+    ChildCancelRequested(seq=3, execution_id="x/1.3", cause=2),
+    SignalSent(seq=4, execution_id="y", name="go", payload="1", call_site="r.py:34", cause=2, at_ms=9),
+    SignalRejected(request_id="s2", reason="not a number", cause=2),
+    UpdateCompleted(request_id="u1", result="2", cause=2),
+    UpdateFailed(request_id="u2", failure=_FAILURE, cause=2),
+    PatchRecorded(patch_id="five", cause=2),
+    StatusSet(status='{"done":3}', cause=2),
+    ExecutionCancelled(reason="enough", cause=4),
+    ExecutionContinuedAsNew(
+        input="{}",
+        carried=(
+            SignalReceived(name="go", payload="1", request_id="s1", at_ms=12),
+            UpdateAccepted(name="add", payload="1", request_id="u1", at_ms=13),
+        ),
+        seen=("s0", "u0"),
+        cause=4,
+    ),
+    SignalReceived(name="go", payload='{"n":1}', request_id="s1", at_ms=12),
+    UpdateAccepted(name="add", payload="1", request_id="u1", at_ms=13),
+    ChildStarted(seq=3, at_ms=14),
+    ChildCompleted(seq=3, result='"é"', at_ms=15),
+    ChildFailed(seq=3, failure=_FAILURE, at_ms=16),
+    SignalDelivered(seq=4, at_ms=17),
+    SignalFailed(seq=4, failure=_FAILURE, at_ms=18),
+    ExecutionCancelRequested(reason="enough", at_ms=19),
+    ExecutionSuspended(reason="wait", request_id="r1", at_ms=20),
+    ExecutionResumed(reason="go on", request_id="r2", at_ms=21),
+    ExecutionReset(applied=2, dropped=(3, 5), reason="again", at_ms=22),
 ]
 MESSAGES: list[Message] = [
     *(EventMessage(run=_RUN, event=event) for event in _inbound(EVENTS)),
     Wake(run=_RUN, turn=3, tries=1),
     _TASK,
     CallbackDeadline(task=_TASK),
+    HeartbeatCheck(task=_TASK, deadline_ms=7),
+    Errand(key=ActivityKey(_RUN, 3), execution_id="y", action="start", name="ship", payload="{}"),
 ]
 RECORD = Record(
     execution_id="x",
@@ -235,15 +296,15 @@ def test_a_row_without_a_field_that_has_a_default_is_read() -> None:
 
 def test_an_unknown_kind_says_that_a_newer_worker_wrote_it() -> None:
     row = json.loads(wire.encode_turn(_turn(EVENTS[1])))
-    row["inbound"][0]["kind"] = "SignalReceived"
-    with pytest.raises(wire.WireError, match=r"SignalReceived.*newer worker.*Give the message back"):
+    row["inbound"][0]["kind"] = "MoonRisen"
+    with pytest.raises(wire.WireError, match=r"MoonRisen.*newer worker.*Give the message back"):
         wire.decode_turn(json.dumps(row))
     with pytest.raises(wire.WireError):
         wire.decode_turns([json.dumps(row).encode()])
     with pytest.raises(wire.WireError):
         wire.decode_message(_edited(wire.encode_message(MESSAGES[-1]), kind="Gossip"))
     with pytest.raises(wire.WireError):
-        wire.decode_record(_edited(wire.encode_record(RECORD), status="suspended"))
+        wire.decode_record(_edited(wire.encode_record(RECORD), status="dreaming"))
     assert issubclass(wire.WireError, DurablyError)
     assert not issubclass(wire.WireError, StorageError)
 

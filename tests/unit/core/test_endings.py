@@ -13,7 +13,7 @@ from durably.core.errors import PayloadError, Stall, TurnLimitError, TurnTimeout
 from durably.core.events import ActivityCompleted, ExecutionStarted
 from durably.core.execution import Execution, Program
 from tests.unit.core.conftest import Start
-from tests.unit.core.harness import KEY, START_MS, JsonCodec, JsonShape, Run, ask
+from tests.unit.core.harness import KEY, START_MS, JsonArguments, JsonCodec, JsonShape, Run, ask
 
 
 def test_the_return_of_the_root_closes_what_is_left_and_cancels_its_activities(start: Start) -> None:
@@ -256,7 +256,9 @@ def test_an_input_that_no_longer_decodes_stalls() -> None:
     def refuse(ctx: Context, text: str) -> Any:
         raise PayloadError("packet is missing")
 
-    execution = Execution(KEY, Program(name="route", start=refuse, result=JsonShape()), JsonCodec())
+    execution = Execution(
+        KEY, Program(name="route", start=refuse, arguments=JsonArguments(), result=JsonShape()), JsonCodec()
+    )
     with pytest.raises(UndecodableError, match=r"recorded input of route does not fit.*packet is missing"):
         execution.apply(started_event())
 

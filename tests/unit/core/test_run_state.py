@@ -103,6 +103,24 @@ def test_a_cancelled_activity_is_no_longer_open() -> None:
     assert not history.state.accepts(completed(1))
 
 
+def test_each_turn_is_known_by_what_it_recorded_sent_and_cancelled() -> None:
+    history = History()
+    history.add(STARTED, asks=[activity(1), activity(2), activity(3), timer(4)])
+    history.add(completed(1), asks=[activity(5), cancelled(2, 2)])
+    history.add(TimerFired(seq=4), asks=[timer(6)])
+    state = history.state
+    assert state.recorded == {1: 2, 4: 3}
+    assert state.cancelled == {2: 2}
+    sent = [[event.seq for event in state.outstanding(since=number)] for number in (1, 2, 3, 4)]
+    assert sent == [[3, 5, 6], [5, 6], [6], []]
+
+
+def test_an_activity_that_was_cancelled_before_it_was_sent_is_not_called_cancelled() -> None:
+    history = History()
+    history.add(STARTED, asks=[activity(1), cancelled(1, 1)])
+    assert (history.state.cancelled, history.outstanding()) == ({}, [])
+
+
 def test_a_turn_cannot_be_left_out() -> None:
     history = History()
     history.add(STARTED)

@@ -247,6 +247,30 @@ def test_an_activity_that_outlasts_the_grace_runs_again(run: Run) -> None:
     assert run(flow, endless).client.handle("a").result(SOON_S) == "run 2, attempt 1"
 
 
+def test_restarts_in_good_order_do_not_make_an_activity_suspect(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    runs = [0]
+
+    @activity
+    async def long() -> str:
+        runs[0] += 1
+        if runs[0] <= 4:
+            await asyncio.sleep(SOON_S)
+        return f"run {runs[0]}"
+
+    @orchestrator
+    async def flow(ctx: Context) -> str:
+        return await long()
+
+    runtime = run(flow, long)
+    runtime.client.start("a", flow)
+    for number in range(1, 5):
+        eventually(lambda number=number: runs[0] == number)  # type: ignore[misc]
+        runtime.stop(grace_s=0.01)
+        runtime = run(flow, long)
+    assert runtime.client.handle("a").result(SOON_S) == "run 5"
+    assert "is stalled" not in caplog.text
+
+
 def test_an_at_most_once_attempt_that_was_lost_is_not_run_again(run: Run) -> None:
     attempts: list[int] = []
 

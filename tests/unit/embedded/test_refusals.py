@@ -10,7 +10,17 @@ from datetime import timedelta
 
 import pytest
 
-from durably import Activity, ActivityError, Callback, Context, RetryPolicy, activity, callback_activity, orchestrator
+from durably import (
+    Activity,
+    ActivityError,
+    Callback,
+    Context,
+    RetryPolicy,
+    activity,
+    attempt_info,
+    callback_activity,
+    orchestrator,
+)
 from durably.core.errors import StorageError
 from durably.embedded import Embedded
 from tests.unit.embedded.conftest import Run
@@ -62,7 +72,42 @@ def test_a_result_waits_until_it_can_be_stored_and_its_activity_runs_once(
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_failed_attempt_that_could_not_be_stored_is_made_again(
+@pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
+def test_the_end_of_an_at_most_once_attempt_waits_until_it_can_be_stored(
+    run: Run, caplog: pytest.LogCaptureFixture, kind: str, fails: bool
+) -> None:
+    began, release, attempts = threading.Event(), threading.Event(), list[int]()
+
+    def attempt() -> int:
+        attempts.append(attempt_info().attempt)
+        began.set()
+        assert release.wait(SOON_S)
+        if fails and len(attempts) == 1:
+            raise OSError("no answer")
+        return len(attempts)
+
+    async def attempt_async() -> int:
+        return await asyncio.to_thread(attempt)
+
+    define = activity(name="unique", at_most_once=True, retry=AT_ONCE if fails else RetryPolicy(max_attempts=1))
+    unique: Activity[[], int] = define(attempt) if kind == "sync" else define(attempt_async)
+
+    @orchestrator
+    async def flow(ctx: Context) -> int:
+        return await unique()
+
+    runtime = run(flow, unique)
+    handle = runtime.client.start("a", flow)
+    assert began.wait(SOON_S)
+    with refusing(runtime):
+        release.set()
+        eventually(lambda: "could not settle" in caplog.text)
+    assert handle.result(SOON_S) == len(attempts)
+    assert attempts == ([1, 2] if fails else [1])
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_failure_that_could_not_be_stored_is_stored_later_and_the_next_attempt_follows(
     run: Run, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     began, release, runs = threading.Event(), threading.Event(), [0]
@@ -70,7 +115,7 @@ def test_a_failed_attempt_that_could_not_be_stored_is_made_again(
     def attempt() -> str:
         runs[0] += 1
         if runs[0] > 1:
-            return f"run {runs[0]}"
+            return f"run {runs[0]}, attempt {attempt_info().attempt}"
         began.set()
         assert release.wait(SOON_S)
         raise OSError("no answer")
@@ -91,7 +136,7 @@ def test_a_failed_attempt_that_could_not_be_stored_is_made_again(
     with refusing(runtime):
         release.set()
         eventually(lambda: "could not settle" in caplog.text)
-    assert handle.result(SOON_S) == "run 2"
+    assert handle.result(SOON_S) == "run 2, attempt 2"
 
 
 def test_a_timeout_that_could_not_be_stored_is_not_forgotten(run: Run, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from durably import ActivityError, Context, RetryAfterError, RetryPolicy, activity, orchestrator
 from durably.api.attempt import AttemptInfo
+from durably.core.errors import ContendedError
 from durably.ports.messages import ActivityTask, Delivery
-from durably.runtime.attempt import Answer, Attempt, attempt_returned, attempt_timed_out, open_attempt, settle_answer
+from durably.runtime.attempt import (
+    Answer,
+    Attempt,
+    attempt_lost,
+    attempt_returned,
+    attempt_timed_out,
+    open_attempt,
+    settle_answer,
+)
 from tests.unit.runtime.harness import LEASE_MS, Process
 
 RAN: list[str] = []
@@ -272,13 +282,40 @@ def test_a_claimed_attempt_does_not_run_twice(process: Process) -> None:
     assert "whether it ran to its end is unknown" in item.last_failure.message
 
 
+def test_a_claimed_attempt_is_left_alone_while_its_owner_may_be_running_it(process: Process) -> None:
+    task = task_of(process, "once")
+    assert isinstance(open_attempt(process.runtime, task, within_ms=10_000), Attempt)
+    copy = Delivery(task.message, "copy", receives=2)
+    process.clock.advance(10_000)
+    for handle in (partial(open_attempt, within_ms=10_000), attempt_lost):
+        with pytest.raises(ContendedError, match="who may be running it"):
+            handle(process.runtime, copy)
+    item = process.backend.read_item(message_of(task).key)
+    assert item is not None
+    assert item.state == "claimed"
+
+    process.clock.advance(10_000)
+    assert open_attempt(process.runtime, copy, within_ms=10_000) is None
+    item = process.backend.read_item(message_of(task).key)
+    assert item is not None
+    assert (item.state, item.attempt) == ("retrying", 2)
+
+
+def test_an_attempt_gets_no_longer_than_its_process_has(process: Process) -> None:
+    task = task_of(process, "timed")
+    for within_ms, expected in ((1_000, 1_000), (10_000, 3_000)):
+        opened = open_attempt(process.runtime, task, within_ms=within_ms)
+        assert isinstance(opened, Attempt)
+        assert opened.timeout_ms == expected
+
+
 def test_the_result_of_a_claimed_attempt_is_stored_with_its_claim(process: Process) -> None:
     opened = open_attempt(process.runtime, task_of(process, "once"))
     assert isinstance(opened, Attempt)
     assert attempt_returned(process.runtime, opened, "done") is None
     item = process.backend.read_item(opened.task.key)
     assert item is not None
-    assert item.state == "closed"
+    assert (item.state, item.result) == ("completed", '"done"')
     process.run(Delivery(opened.task, "stale", receives=2))
     process.work()
     assert process.record().result == '"done"'

@@ -112,11 +112,41 @@ def test_a_failure_is_retried_with_a_fresh_token(process: Process) -> None:
     process.work()
     second = HANDED[-1].token
     assert second != first
-    assert verdict(process, first, 7) == "gone"
+    assert verdict(process, first, 7) == "conflict"
     assert fail_callback(process.runtime, second, REFUSED).verdict == "accepted"
     process.work()
     assert process.record().result == '["Refused",2]'
     assert fail_callback(process.runtime, second, REFUSED).verdict == "accepted"
+
+
+def test_a_failure_that_is_told_again_is_accepted_again_whatever_it_led_to(process: Process) -> None:
+    def tell(token: str) -> list[str]:
+        other = Failure(type="shop.Refused", message="closed")
+        answers = [fail_callback(process.runtime, token, failure).verdict for failure in (REFUSED, other)]
+        return [*answers, verdict(process, token, 7)]
+
+    first = submitted(process)
+    assert tell(first) == ["accepted", "conflict", "conflict"]
+    assert tell(first) == ["accepted", "conflict", "conflict"]  # the next attempt is on its way
+    process.clock.advance(1_000)
+    process.work()
+    assert tell(first) == ["accepted", "conflict", "conflict"]  # it is open
+    assert len(HANDED) == 2
+    process.clock.advance(MINUTE_MS)
+    process.work()
+    assert process.record().result == '["ActivityTimeoutError",2]'
+    assert tell(first) == ["accepted", "conflict", "conflict"]  # it has failed
+    assert tell(HANDED[1].token) == ["gone", "gone", "gone"]
+    assert process.kinds().count("ActivityFailed") == 1
+
+
+def test_a_failure_that_came_before_the_one_told_last_has_been_left_behind(process: Process) -> None:
+    first = submitted(process)
+    fail_callback(process.runtime, first, REFUSED)
+    process.clock.advance(1_000)
+    process.work()
+    assert verdict(process, HANDED[-1].token, 7) == "accepted"
+    assert fail_callback(process.runtime, first, REFUSED).verdict == "gone"
 
 
 def test_a_failure_that_must_not_be_retried_is_not(process: Process) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from durably import ChildError, Context, DefinitionError, Signal, orchestrator
+from durably.api.orchestrator import ParentClose
 from durably.core.errors import ExecutionFailedError
 from durably.core.events import ChildStarted
 from durably.ports.messages import EventMessage, Outgoing, Wake
@@ -55,14 +56,13 @@ def test_a_child_that_fails_raises_in_its_parent_with_its_causes() -> None:
         try:
             await failing()
         except ChildError as error:
-            assert error.matches(ValueError)
-            return f"{error.execution_id}: {error.failure.message}"
+            return f"{error.execution_id}: {error.failure.message}, {error.matches(ValueError)}"
         return ""
 
     process = process_of(careful, failing)
     process.client.start("p", careful)
     process.work()
-    assert process.record("p").result == '"p/1.1: no luck"'
+    assert process.record("p").result == '"p/1.1: no luck, True"'
 
 
 def test_an_id_that_is_taken_fails_the_child() -> None:
@@ -96,10 +96,10 @@ def test_a_handle_is_there_as_soon_as_the_child_is() -> None:
 @pytest.mark.parametrize(
     ("policy", "expected"), [("terminate", "terminated"), ("cancel", "cancelled"), ("abandon", "running")]
 )
-def test_children_end_with_their_parent_as_their_policy_says(policy: str, expected: str) -> None:
+def test_children_end_with_their_parent_as_their_policy_says(policy: ParentClose, expected: str) -> None:
     @orchestrator
     async def leaves(ctx: Context) -> None:
-        await waiting.options(parent_close=policy).start()  # type: ignore[arg-type]
+        await waiting.options(parent_close=policy).start()
 
     process = process_of(leaves, waiting)
     process.client.start("p", leaves)
@@ -211,7 +211,7 @@ def test_a_second_copy_of_the_news_that_a_child_exists_starts_nothing() -> None:
 
 def test_a_child_is_called_inside_an_orchestrator_only() -> None:
     with pytest.raises(DefinitionError, match=r"outside another one, start it with client\.start"):
-        child(1)
+        child(1).close()
 
 
 def test_a_parent_in_another_life_has_children_of_its_own() -> None:
@@ -236,9 +236,8 @@ def test_a_failure_passes_through_generations() -> None:
     process.work()
     with pytest.raises(ExecutionFailedError) as caught:
         handle.result(0)
-    causes: list[str] = []
-    failure = caught.value.failure
-    while failure is not None:
-        causes.append(failure.type.rpartition(".")[2])
-        failure = failure.cause  # type: ignore[assignment]
+    first = caught.value.failure
+    assert first.cause is not None
+    assert first.cause.cause is not None
+    causes = [failure.type.rpartition(".")[2] for failure in (first, first.cause, first.cause.cause)]
     assert causes == ["ChildError", "ChildError", "ValueError"]

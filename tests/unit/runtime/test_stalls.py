@@ -67,6 +67,22 @@ def test_a_stalled_execution_resumes_once_its_code_agrees_again() -> None:
     assert later.queued() == []
 
 
+def test_a_process_of_older_code_that_is_left_over_costs_an_execution_a_moment() -> None:
+    new = Process([steps, step, other], code_version="new")
+    old = new.beside([edited("changed"), step, other])
+    new.client.start("e", steps)
+    new.take_due()
+    new.run(new.tasks()[0])
+    old.take_due()
+    assert new.record().status == "stalled"
+
+    new.clock.advance(1_000)
+    new.work()  # warm, and one turn behind
+    record = new.record()
+    assert (record.status, record.result, record.code_version) == ("completed", "3", "new")
+    assert new.kinds().count("ActivityCompleted") == 2
+
+
 def test_a_missing_orchestrator_is_waited_for() -> None:
     process = process_of(steps)
     process.client.start("e", steps)

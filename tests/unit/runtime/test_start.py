@@ -115,6 +115,25 @@ def test_a_start_repeated_under_its_request_id_finds_its_own_execution(
     assert RAN == ["a"]
 
 
+@pytest.mark.parametrize("ended", [False, True], ids=["open", "ended"])
+def test_a_start_repeated_after_another_took_its_id_over_begins_no_second_life_unless_ids_are_reused(
+    process: Process, ended: bool
+) -> None:
+    process.client.start("e", flow.options(request_id="request-1")).result(1)
+    taken = flow.options(request_id="request-2", id_reuse="allow_if_closed")
+    other = process.client.start("e", taken)
+    if ended:
+        other.result(1)
+    with pytest.raises(ExecutionExistsError):
+        process.client.start("e", flow.options(request_id="request-1"))
+    again = flow.options(request_id="request-1", id_reuse="allow_if_closed")
+    if not ended:
+        with pytest.raises(ExecutionExistsError):
+            process.client.start("e", again)
+    assert process.record().gen == other.gen
+    assert process.client.start("e", taken).gen == other.gen
+
+
 def test_another_request_id_is_another_start(process: Process) -> None:
     process.client.start("e", flow.options(request_id="request-1"))
     with pytest.raises(ExecutionExistsError):

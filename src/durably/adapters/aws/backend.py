@@ -6,10 +6,11 @@ acknowledged last, repeat all that lies between.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from durably.adapters.aws import keys
 from durably.adapters.aws.bodies import Bodies
@@ -75,6 +76,7 @@ class AwsBackend:
         self._bodies = Bodies(settings, clients)
         self._table = Table(settings, clients, self._bodies)
         self._queues = Queues(settings, clients, self._bodies, clock, sleep)
+        self._keeps: Callable[[Outgoing], bool] = _nothing
 
     # --- Backend -------------------------------------------------------------------------------------------
 
@@ -123,14 +125,7 @@ class AwsBackend:
             return self._table.put_turn(commits[index].run, commits[index].turn)
 
         def follow(index: int) -> None:
-            following = commits[index].successor
-            if following is not None:  # another taker may have stored it: it is the same, made of the same turns
-                self._table.put_turn(commits[index].run.next, following)
-            self.reply(commits[index].replies)
-
-        def cancel(index: int) -> None:
-            for key in commits[index].cancel:
-                self._cancel(key)
+            self._follow(commits[index])
 
         def change(index: int) -> None:
             wanted = commits[index].change
@@ -139,8 +134,8 @@ class AwsBackend:
 
         stored = self._each(put, everything, errors)
         winners = [index for index in everything if stored.get(index)]
-        self._each(follow, [index for index in winners if commits[index].successor or commits[index].replies], errors)
-        self._each(cancel, [index for index in winners if commits[index].cancel], errors)
+        self._each(follow, winners, errors)
+        self._cancel_for({index: commits[index].cancel for index in winners if index not in errors}, errors)
         self._send_for({index: commits[index].send for index in winners if index not in errors}, errors)
         self._each(change, [index for index in winners if commits[index].change and index not in errors], errors)
         for index in winners:
@@ -220,6 +215,12 @@ class AwsBackend:
         """
         return open_envelope(body, self._bodies)
 
+    def keeping(self, keeps: Callable[[Outgoing], bool]) -> Self:
+        """The same backend, but that it sends only what `keeps`, which may take a message for itself, is false for."""
+        other = copy.copy(self)
+        other._keeps = keeps
+        return other
+
     def send_again(self, messages: Sequence[Outgoing], *, again: str) -> None:
         """Send messages that were lost once, under deduplication ids that `again` makes new."""
         self._send(messages, again=again)
@@ -234,6 +235,12 @@ class AwsBackend:
         )
 
     # --- inside --------------------------------------------------------------------------------------------
+
+    def _follow(self, commit: TurnCommit) -> None:
+        """Store what stands beside a turn: the next run's first one, and replies."""
+        if commit.successor is not None:  # another taker may have stored it: it is the same, made of the same turns
+            self._table.put_turn(commit.run.next, commit.successor)
+        self.reply(commit.replies)
 
     def _each(
         self, function: Callable[[int], T], indexes: Sequence[int], errors: dict[int, StorageError]
@@ -254,15 +261,23 @@ class AwsBackend:
                 done[index] = result
         return done
 
+    def _cancel_for(self, cancels: dict[int, tuple[ActivityKey, ...]], errors: dict[int, StorageError]) -> None:
+        """Cancel items of several commits, several at once."""
+        owned = [(index, key) for index, each in cancels.items() for key in each]
+        failed: dict[int, StorageError] = {}
+        self._each(lambda position: self._cancel(owned[position][1]), range(len(owned)), failed)
+        for position, error in failed.items():
+            errors.setdefault(owned[position][0], error)
+
     def _send_for(self, sends: dict[int, tuple[Outgoing, ...]], errors: dict[int, StorageError]) -> None:
         """Send what several commits cause, together."""
-        owners = [index for index, messages in sends.items() for _ in messages]
-        unsent = self._queues.send([message for messages in sends.values() for message in messages])
+        owned = [(index, message) for index, each in sends.items() for message in each if not self._keeps(message)]
+        unsent = self._queues.send([message for _, message in owned])
         for position, error in unsent.items():
-            errors.setdefault(owners[position], error)
+            errors.setdefault(owned[position][0], error)
 
     def _send(self, messages: Iterable[Outgoing], *, again: str = "") -> None:
-        unsent = self._queues.send(list(messages), again=again)
+        unsent = self._queues.send([message for message in messages if not self._keeps(message)], again=again)
         if unsent:
             raise next(iter(unsent.values()))
 
@@ -306,3 +321,7 @@ class AwsBackend:
                 key=item.key, name="", input="", scheduled_at_ms=0, queued_at_ms=0, attempt=item.attempt
             )
             self._queues.cancel(CallbackDeadline(task=task, deadline_ms=item.deadline_ms).id)
+
+
+def _nothing(_: Outgoing) -> bool:
+    return False

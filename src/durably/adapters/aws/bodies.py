@@ -14,7 +14,7 @@ from durably.adapters.aws.faults import aws_errors, code_of, storage_error
 from durably.adapters.aws.settings import AwsSettings
 from durably.core.errors import StorageError
 
-_TEXT = re.compile(r"([0-9a-f]{64}):(\d{1,12})")
+_TEXT = re.compile(r"([0-9a-f]{64}):(\d{1,12})(:passing)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,15 @@ class Reference:
     Attributes:
         sha256: of the object, hexadecimal.
         size: bytes of the body before compression.
+        passing: whether it is a message's that is under way, and expires, instead of one that is kept with its life.
     """
 
     sha256: str
     size: int
+    passing: bool = False
 
     def __str__(self) -> str:
-        return f"{self.sha256}:{self.size}"
+        return f"{self.sha256}:{self.size}{':passing' if self.passing else ''}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -44,7 +46,7 @@ class Reference:
             raise StorageError(
                 f"expected the SHA-256 and size of a body, got {text[:80]!r}; the item was edited by hand."
             )
-        return cls(found[1], int(found[2]))
+        return cls(found[1], int(found[2]), found[3] is not None)
 
 
 class Bodies:
@@ -54,18 +56,18 @@ class Bodies:
         self._bucket = settings.bucket
         self._clients = clients
 
-    def put(self, gen: str, raw: bytes) -> Reference:
-        """Store a body of a life.
+    def put(self, gen: str, raw: bytes, *, passing: bool = False) -> Reference:
+        """Store a body of a life; for a few months if it is `passing`.
 
         Raises:
             StorageError: S3 refused.
         """
         stored = zlib.compress(raw)
-        reference = Reference(hashlib.sha256(stored).hexdigest(), len(raw))
+        reference = Reference(hashlib.sha256(stored).hexdigest(), len(raw), passing)
         try:
             self._clients.s3.put_object(
                 Bucket=self._bucket,
-                Key=keys.body_key(gen, reference.sha256),
+                Key=_key(gen, reference),
                 Body=stored,
                 ContentType="application/json",
                 ContentEncoding="deflate",
@@ -80,7 +82,7 @@ class Bodies:
         Raises:
             StorageError: S3 refused, or the object is missing or not what was stored.
         """
-        key = keys.body_key(gen, reference.sha256)
+        key = _key(gen, reference)
         try:
             stored = self._clients.s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
         except aws_errors() as error:
@@ -97,9 +99,13 @@ class Bodies:
     def delete(self, gen: str, reference: Reference) -> None:
         """Delete a body that nothing refers to."""
         try:
-            self._clients.s3.delete_object(Bucket=self._bucket, Key=keys.body_key(gen, reference.sha256))
+            self._clients.s3.delete_object(Bucket=self._bucket, Key=_key(gen, reference))
         except aws_errors() as error:
             raise storage_error(f"delete a body from {self._bucket}", error) from error
+
+
+def _key(gen: str, reference: Reference) -> str:
+    return (keys.message_key if reference.passing else keys.body_key)(gen, reference.sha256)
 
 
 def _lost(key: str, reason: str) -> StorageError:

@@ -23,6 +23,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 RECORD = "#record"
 SWEEPER = ("#sweeper", "#progress")  # partition and sort key; no execution id begins with a `#`
+MESSAGES_PREFIX = "messages/"  # of objects; the template's lifecycle rule names it
 _MAX_GROUP = 128  # characters of a MessageGroupId
 _STAMP_DIGITS = 19
 _DEDUPLICATION_ID = re.compile(r"[!-~]{1,128}")  # alphanumeric characters and punctuation, says SQS
@@ -101,6 +102,11 @@ def status_sort(started_at_ms: int, execution_id: str) -> str:
 def body_key(gen: str, digest: str) -> str:
     """Key of the object that holds a body. Each life has its own, so that a purge deletes a prefix."""
     return f"{bodies_prefix(gen)}{digest}"
+
+
+def message_key(gen: str, digest: str) -> str:
+    """Key of the object that holds a message on its way; the bucket's lifecycle rule expires it."""
+    return f"{MESSAGES_PREFIX}{gen}/{digest}"
 
 
 def bodies_prefix(gen: str) -> str:

@@ -6,6 +6,7 @@
 | the same, callback deadline, errand | within 900 s | delay queue |
 | any other activity's task | within 900 s | queue of its activity |
 | any | later | one-off schedule, then delay queue |
+| more than 100 of these at once | later | delay queue, whose consumer sends each again |
 
 What can never be sent (no such activity queue, too large) becomes `ActivityFailed`: the execution learns of it.
 """
@@ -16,6 +17,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durably.adapters.aws import keys
@@ -30,7 +32,15 @@ from durably.core.errors import NonRetryableError, PayloadError, StorageError
 from durably.core.events import ActivityCompleted, ActivityFailed, ChildFailed, SignalFailed
 from durably.core.failures import failure_of
 from durably.ports.clock import Clock
-from durably.ports.messages import ActivityTask, CallbackDeadline, Errand, EventMessage, Message, Outgoing
+from durably.ports.messages import (
+    ActivityTask,
+    CallbackDeadline,
+    Errand,
+    EventMessage,
+    HeartbeatCheck,
+    Message,
+    Outgoing,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
@@ -42,6 +52,7 @@ _LARGEST_DELAY_MS = 900_000
 _BATCH_ENTRIES = 10
 _BATCH_BYTES = 1024 * 1024 - 4096  # SQS: 1 MiB of bodies and attributes in a request; ids and such are leeway
 _ROUNDS = 5
+_MOST_SCHEDULES = 100  # at once: each takes tens of milliseconds, and whoever sends has seconds
 _BACKOFF_S = 0.05
 _logger = logging.getLogger("durably.aws")
 
@@ -121,11 +132,20 @@ class Queues:
         now_ms = self._clock.now_ms()
         unsent: dict[int, StorageError] = {}
         letters: list[_Letter] = []
-        for index, outgoing in enumerate(messages):
+        crowded = sum(outgoing.due_ms - now_ms > _LARGEST_DELAY_MS for outgoing in messages) > _MOST_SCHEDULES
+
+        def addressed(index: int) -> _Letter | StorageError:
             try:
-                letters.append(self._addressed(index, outgoing, now_ms, again))
+                return self._addressed(index, messages[index], now_ms, again, crowded=crowded)
             except StorageError as error:
-                unsent[index] = error
+                return error
+
+        parallel = self._settings.parallel if len(messages) > _BATCH_ENTRIES else 1  # S3 takes large ones first
+        for index, letter in enumerate(spread(addressed, range(len(messages)), parallel=parallel)):
+            if isinstance(letter, StorageError):
+                unsent[index] = letter
+            else:
+                letters.append(letter)
         outcome = self._deliver(letters)
         failures = [letter for refused, reason in outcome.refused for letter in self._failure(refused, reason, outcome)]
         lost = self._deliver(failures)
@@ -139,13 +159,16 @@ class Queues:
 
     # --- addressing ----------------------------------------------------------------------------------------
 
-    def _addressed(self, index: int, outgoing: Outgoing, now_ms: int, again: str) -> _Letter:
+    def _addressed(self, index: int, outgoing: Outgoing, now_ms: int, again: str, *, crowded: bool = False) -> _Letter:
         message, wait_ms = outgoing.message, outgoing.due_ms - now_ms
         queue = self._queue_of(message, wait_ms)
         if isinstance(queue, NonRetryableError):
             return self._addressed(index, _failed(message, queue), now_ms, again)
+        if not queue and crowded:
+            queue, wait_ms = self._settings.delay_queue, 0
         try:
-            body = seal(outgoing, self._put)
+            # a schedule may wait longer than an object that expires lives
+            body = seal(outgoing, partial(self._put, passing=wait_ms <= _LARGEST_DELAY_MS))
         except PayloadError as error:
             return self._addressed(index, _failed(message, error), now_ms, again)
         if queue == self._settings.events_queue:
@@ -167,13 +190,13 @@ class Queues:
             return ""
         if queue is not None:
             return queue
-        if wait_ms > 0 or isinstance(message, CallbackDeadline | Errand):
+        if wait_ms > 0 or isinstance(message, CallbackDeadline | HeartbeatCheck | Errand):
             return self._settings.delay_queue
         return self._settings.events_queue
 
-    def _put(self, gen: str, raw: bytes) -> Reference:
+    def _put(self, gen: str, raw: bytes, *, passing: bool) -> Reference:
         check_size(len(raw))
-        return self._bodies.put(gen, raw)
+        return self._bodies.put(gen, raw, passing=passing)
 
     def _failure(self, letter: _Letter, reason: str, outcome: _Outcome) -> Iterable[_Letter]:
         """The news that a message can never be sent."""
@@ -282,7 +305,11 @@ def _failed(message: Message, error: Exception) -> Outgoing:
     """
     failure = failure_of(error)
     match message:
-        case ActivityTask(key=key, attempt=attempt) | CallbackDeadline(task=ActivityTask(key=key, attempt=attempt)):
+        case (
+            ActivityTask(key=key, attempt=attempt)
+            | CallbackDeadline(task=ActivityTask(key=key, attempt=attempt))
+            | HeartbeatCheck(task=ActivityTask(key=key, attempt=attempt))
+        ):
             return Outgoing(
                 EventMessage(run=key.run, event=ActivityFailed(seq=key.seq, failure=failure, attempt=attempt))
             )

@@ -45,6 +45,7 @@ class Schedules:
                     "Arn": settings.delay_queue_arn,
                     "RoleArn": settings.schedule_role,
                     "Input": body,
+                    "DeadLetterConfig": {"Arn": settings.delay_dead_letters_arn},
                     "RetryPolicy": {"MaximumEventAgeInSeconds": 86_400, "MaximumRetryAttempts": 185},
                 },
             )

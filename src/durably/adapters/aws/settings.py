@@ -17,6 +17,7 @@ _VARIABLES = {
     "events_queue": "DURABLY_EVENTS_QUEUE",
     "delay_queue": "DURABLY_DELAY_QUEUE",
     "delay_queue_arn": "DURABLY_DELAY_QUEUE_ARN",
+    "delay_dead_letters_arn": "DURABLY_DELAY_DEAD_LETTERS_ARN",
     "schedule_group": "DURABLY_SCHEDULE_GROUP",
     "schedule_role": "DURABLY_SCHEDULE_ROLE",
     "token_secret": "DURABLY_TOKEN_SECRET",
@@ -36,6 +37,7 @@ class AwsSettings:
         events_queue: URL of the FIFO queue that events and wakes travel through.
         delay_queue: URL of the standard queue where messages wait for up to 900 s.
         delay_queue_arn: its ARN, the target of schedules.
+        delay_dead_letters_arn: of its dead-letter queue, where what schedules could not deliver goes, too.
         schedule_group: name of the EventBridge Scheduler group.
         schedule_role: ARN of the role that the scheduler takes on.
         token_secret: ARN or name of the secret that holds the token keys.
@@ -51,6 +53,7 @@ class AwsSettings:
     events_queue: str = ""
     delay_queue: str = ""
     delay_queue_arn: str = ""
+    delay_dead_letters_arn: str = ""
     schedule_group: str = ""
     schedule_role: str = ""
     token_secret: str = ""

@@ -164,7 +164,7 @@ class MemoryBackend:
             return self._queue.receive(now_ms=now_ms, limit=limit, visibility_ms=visibility_ms)
 
     def release(self, receipt: str, *, due_ms: int) -> None:
-        """Give a message back, to be delivered again at `due_ms`."""
+        """Give a message back, to be delivered again at `due_ms`. Its delivery does not count."""
         with self._lock:
             self._queue.release(receipt, due_ms=due_ms)
 

@@ -16,6 +16,7 @@ class _Queued:
     body: bytes
     visible_at_ms: int
     receives: int = 0
+    leases: int = 0
 
 
 class MessageQueue:
@@ -58,9 +59,10 @@ class MessageQueue:
                 del self._by_id[queued.id]
 
     def release(self, receipt: str, *, due_ms: int) -> None:
-        """End a lease; a stale receipt changes nothing."""
+        """End a lease, as if the message had not been received; a stale receipt changes nothing."""
         queued = self._by_receipt.pop(receipt, None)
         if queued is not None:
+            queued.receives -= 1
             queued.visible_at_ms = due_ms
 
     def next_due_ms(self) -> int | None:
@@ -74,6 +76,7 @@ class MessageQueue:
     def _lease(self, queued: _Queued, until_ms: int) -> str:
         self._by_receipt.pop(_receipt(queued), None)
         queued.receives += 1
+        queued.leases += 1
         queued.visible_at_ms = until_ms
         receipt = _receipt(queued)
         self._by_receipt[receipt] = queued
@@ -81,4 +84,4 @@ class MessageQueue:
 
 
 def _receipt(queued: _Queued) -> str:
-    return f"{queued.position}:{queued.receives}"
+    return f"{queued.position}:{queued.leases}"

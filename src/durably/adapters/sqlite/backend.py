@@ -295,7 +295,7 @@ class SqliteBackend:
         )
 
     def release(self, receipt: str, *, due_ms: int) -> None:
-        """Give a message back, to be delivered again at `due_ms`."""
+        """Give a message back, to be delivered again at `due_ms`. Its delivery does not count."""
         for row_id, lease in parsed_receipts((receipt,)):
             self._release((due_ms, row_id, lease))
 
@@ -335,12 +335,12 @@ class SqliteBackend:
         return bool(before != version)
 
     def close(self) -> None:
-        """Give back what is leased, and close the file. Idempotent."""
+        """Give back what is leased, as if it had not been received, and close the file. Idempotent."""
         if self._closed:
             return
         now_ms = self._clock.now_ms()
         try:
-            self._committer.run(lambda connection: release_owner(connection, self._owner.number, now_ms))
+            self._committer.run(lambda connection: release_owner(connection, self._owner.number, now_ms, dead=False))
         except StorageError:
             pass  # a full disk keeps nobody from closing: without its lock file the owner counts as dead
         finally:
@@ -358,10 +358,10 @@ class SqliteBackend:
         for number in owners:
             with self._owner.burying(number) as dead:
                 if dead:
-                    self._release_owner(number, now_ms)
+                    self._bury_one(number, now_ms)
 
-    def _release_owner(self, number: int, now_ms: int) -> None:
-        self._committer.run(lambda connection: release_owner(connection, number, now_ms))
+    def _bury_one(self, number: int, now_ms: int) -> None:
+        self._committer.run(lambda connection: release_owner(connection, number, now_ms, dead=True))
 
     def _read(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         with self._reader_lock:

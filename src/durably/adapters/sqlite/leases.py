@@ -68,8 +68,11 @@ class Leases:
         return leased
 
 
-def release_owner(connection: sqlite3.Connection, owner: int, now_ms: int) -> None:
-    """End all leases of an owner: its messages may be received at once."""
+def release_owner(connection: sqlite3.Connection, owner: int, now_ms: int, *, dead: bool) -> None:
+    """End all leases of an owner: its messages may be received at once.
+
+    Their deliveries count if the owner is `dead`: one of them may have ended it.
+    """
     first = owner << schema.LEASE_BITS
     last = first | ((1 << schema.LEASE_BITS) - 1)
-    connection.execute(schema.RELEASE_OWNER, (now_ms, first, last))
+    connection.execute(schema.RELEASE_OWNER, (now_ms, 0 if dead else 1, first, last))

@@ -77,7 +77,7 @@ class Owner:
         """The numbers of the other owners that have a lock file, alive or dead."""
         try:
             names = [path.name for path in self._directory.iterdir()]
-        except OSError:  # somebody removed it: leases then end by time
+        except OSError:  # somebody removed it: whoever opens the file next gives back what the dead hold
             return []
         numbers = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
         return [int(number) for number in numbers if number.isdecimal() and int(number) != self.number]

@@ -147,8 +147,11 @@ SELECT_DUE: Final = """
 SELECT_NEXT_DUE: Final = "SELECT min(visible_at_ms) FROM messages"
 LEASE_MESSAGE: Final = "UPDATE messages SET visible_at_ms = ?, receives = ?, lease = ? WHERE id = ?"
 POSTPONE_MESSAGE: Final = "UPDATE messages SET visible_at_ms = ?, lease = 0 WHERE id = ?"
-RELEASE_MESSAGE: Final = "UPDATE messages SET visible_at_ms = ?, lease = 0 WHERE id = ? AND lease = ?"
+RELEASE_MESSAGE: Final = (
+    "UPDATE messages SET visible_at_ms = ?, lease = 0, receives = receives - 1 WHERE id = ? AND lease = ?"
+)
 RELEASE_OWNER: Final = (
-    "UPDATE messages SET visible_at_ms = min(visible_at_ms, ?), lease = 0 WHERE lease BETWEEN ? AND ?"
+    "UPDATE messages SET visible_at_ms = min(visible_at_ms, ?), lease = 0, receives = receives - ? "
+    "WHERE lease BETWEEN ? AND ?"
 )
 SELECT_OWNERS: Final = f"SELECT DISTINCT lease >> {LEASE_BITS} FROM messages WHERE lease > 0"

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Barrier
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from durably.adapters.aws import AwsBackend, keys
 from durably.core.errors import StorageError
 from durably.core.events import ActivityCompleted, ActivityFailed
+from durably.core.keys import ActivityKey
 from durably.core.options import ActivityOptions
+from durably.ports.backend import TurnCommit
 from durably.ports.messages import ActivityTask, CallbackDeadline, EventMessage, Message, Outgoing
 from tests.contract.aws import Cloud, SqsSource
-from tests.contract.builders import OTHER_GEN, RUN, completed, run_key, task, wake
+from tests.contract.builders import OTHER_GEN, RUN, completed, run_key, task, turn, wake
 from tests.contract.harness import START_MS, Harness
 from tests.unit.adapters.aws.bodies import noise
 
@@ -264,3 +270,79 @@ def test_what_is_no_message_of_ours_is_called_so(backend: AwsBackend, body: str)
 def test_every_group_of_characters_fits_sqs() -> None:
     group = keys.message_group(wake(run_key("A._:/@=+-z")).message)
     assert group == "A._:/@=+-z"
+
+
+@contextmanager
+def at_once(client: Any, operation: str, count: int, *, of: Callable[[Any], bool]) -> Iterator[None]:
+    """Requests get through `count` at a time, or not at all."""
+    barrier = Barrier(count)
+
+    def meet(params: Any, **_: Any) -> None:
+        if of(params):
+            barrier.wait(timeout=30)
+
+    event = f"before-parameter-build.{operation}"
+    client.meta.events.register(event, meet, unique_id="meet")
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, unique_id="meet")
+
+
+def test_large_bodies_are_stored_several_at_once(made: Cloud, backend: AwsBackend) -> None:
+    with at_once(made.clients.s3, "s3.PutObject", 4, of=lambda _: True):
+        backend.send([task(seq=seq, payload=noise(210_000)) for seq in range(1, 13)])
+    assert len(drained(made, backend)) == 12
+
+
+def test_items_are_cancelled_several_at_once(made: Cloud, backend: AwsBackend) -> None:
+    cancel = tuple(ActivityKey(RUN, seq) for seq in range(1, 9))
+    items = {keys.item_key(key)[1] for key in cancel}
+    with at_once(made.clients.dynamodb, "dynamodb.PutItem", 4, of=lambda params: params["Item"]["sk"]["S"] in items):
+        backend.commit([TurnCommit(run=RUN, turn=turn(1), cancel=cancel)])
+    assert [item.state for item in backend.read_items(RUN)] == ["cancelled"] * 8
+
+
+def test_an_item_that_cannot_be_cancelled_leaves_its_turn_unacknowledged_and_no_other(
+    made: Cloud, backend: AwsBackend
+) -> None:
+    other = run_key("other", OTHER_GEN)
+    unlucky = TurnCommit(run=RUN, turn=turn(1), cancel=(ActivityKey(RUN, 1),), acknowledge=("unlucky",))
+    lucky = TurnCommit(run=other, turn=turn(1), cancel=(ActivityKey(other, 1),), acknowledge=("lucky",))
+
+    def refuse(params: Any, **_: Any) -> None:
+        if params["Item"]["sk"]["S"] == keys.item_key(ActivityKey(RUN, 1))[1] and RUN.gen in params["Item"]["pk"]["S"]:
+            raise EndpointConnectionError(endpoint_url="https://dynamodb")
+
+    made.clients.dynamodb.meta.events.register("before-parameter-build.dynamodb.PutItem", refuse, unique_id="refuse")
+    try:
+        with pytest.raises(StorageError):
+            backend.commit([unlucky, lucky])
+    finally:
+        made.clients.dynamodb.meta.events.unregister("before-parameter-build.dynamodb.PutItem", unique_id="refuse")
+    assert backend.acknowledged == {"lucky"}
+
+
+def test_more_than_a_hundred_schedules_at_once_are_left_to_the_delay_queue(made: Cloud, backend: AwsBackend) -> None:
+    far = [completed(seq=seq, due_ms=LATER) for seq in range(1, 102)]
+    backend.send([*far, completed(seq=200, due_ms=SOON)])
+    assert "scheduler.CreateSchedule" not in made.meter.bill.requests
+    due = [json.loads(found["Body"])["due_ms"] for found in received(made, made.settings.delay_queue)]
+    assert due == [LATER] * len(far)
+
+
+def test_a_message_that_is_kept_is_not_sent(made: Cloud, backend: AwsBackend) -> None:
+    kept: list[Outgoing] = []
+
+    def keeps(outgoing: Outgoing) -> bool:
+        if isinstance(outgoing.message, ActivityTask):
+            kept.append(outgoing)
+        return isinstance(outgoing.message, ActivityTask)
+
+    keeping = backend.keeping(keeps)
+    keeping.send([task(seq=1)])
+    keeping.commit([TurnCommit(run=RUN, turn=turn(1), send=(task(seq=2), completed()), acknowledge=("receipt",))])
+    keeping.commit([TurnCommit(run=RUN, turn=turn(1, nonce="another"), send=(task(seq=3),))])  # which loses
+    assert kept == [task(seq=1), task(seq=2)]
+    assert backend.acknowledged == {"receipt"}
+    assert drained(made, backend) == [completed().message]

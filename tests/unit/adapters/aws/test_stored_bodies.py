@@ -12,7 +12,7 @@ from durably.core.errors import PayloadError, StorageError
 from durably.ports.backend import Settlement, TurnCommit
 from durably.ports.records import RecordChange
 from tests.contract.aws import Cloud
-from tests.contract.builders import RUN, creation, item, turn
+from tests.contract.builders import RUN, creation, item, task, turn
 from tests.contract.harness import START_MS
 from tests.unit.adapters.aws.bodies import noise, started_with
 
@@ -94,6 +94,17 @@ def test_results_and_items_of_400_kb_come_back(made: Cloud, backend: AwsBackend)
     assert kept.result == result
     assert len(objects(made)) == 2
     assert [listed.result for listed in backend.list_records().records] == [None]
+
+
+@pytest.mark.parametrize(
+    ("wait_ms", "prefix"), [(0, "messages/"), (900_000, "messages/"), (900_001, "bodies/")], ids=["now", "soon", "late"]
+)
+def test_a_message_is_kept_with_its_life_only_where_it_may_wait_for_long(
+    made: Cloud, backend: AwsBackend, wait_ms: int, prefix: str
+) -> None:
+    backend.send([task(payload=noise(300_000), due_ms=made.clock.now_ms() + wait_ms)])
+    (key,) = objects(made)
+    assert key.startswith(f"{prefix}{RUN.gen}/")
 
 
 def test_a_corrupted_body_is_refused(made: Cloud, backend: AwsBackend) -> None:

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
+from durably.adapters.watchdog import Watchdog
 from durably.core.errors import TurnTimeoutError
-from durably.embedded.budget import Watchdog
 
 SOON_S = 10.0
 
