@@ -32,7 +32,7 @@ from durably.runtime.applying import apply_events, without_updates
 from durably.runtime.closing import cancels, errands, first_wake, notice, prefix, record_change, successor
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
-from durably.runtime.news import came_too_often, is_for, news, recorded, stamped, suspends, too_long
+from durably.runtime.news import came_too_often, has_more_to_do, is_for, news, recorded, stamped, suspends, too_long
 from durably.runtime.redone import Redone, replies_since
 from durably.runtime.runtime import Runtime
 
@@ -165,7 +165,7 @@ class TurnTaker:
                 live.discard()
                 live = None
             if live is None:
-                live = self._load(execution_id, again=any(delivery.receives > 1 for delivery in deliveries))
+                live = self._load(execution_id, deliveries)
             if live is None:
                 return _Plan(acknowledge=[delivery.receipt for delivery in deliveries])
             return self._plan(live, deliveries)
@@ -187,9 +187,9 @@ class TurnTaker:
             unknown = unknown or (isinstance(message, EventMessage) and recorded(live, message.event))
         return unknown and bool(self._runtime.backend.load_turns(live.run, after=live.state.turn))
 
-    def _load(self, execution_id: str, *, again: bool) -> Live | None:
+    def _load(self, execution_id: str, deliveries: Sequence[Delivery]) -> Live | None:
         record = self._runtime.backend.read_record(execution_id)
-        if record is None or (record.closed and not again):
+        if record is None or (record.closed and not any(has_more_to_do(record, each) for each in deliveries)):
             return None
         state = RunState()
         live = Live(record.key, record.orchestrator, record.status, state, self._runtime.budget)
