@@ -83,7 +83,7 @@ sam-local: .venv/.dev .venv-sam/.done .venv-cloud/.done ## Run every function in
 	@$(PY) -m tests.sam_local
 
 lock: .venv-lock/.done ## Bring requirements/*.txt up to date (needs Python 3.11 itself and the package index)
-	@for lock in core aws dev sam cloud lambda checkov lock; do \
+	@for lock in core aws story-user_onboarding dev sam cloud lambda checkov lock; do \
 		echo "Locking requirements/$$lock.txt" >&2; \
 		$(COMPILE) --output-file requirements/$$lock.txt requirements/$$lock.in || exit 1; \
 	done

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-STORIES = ("greetings", "order", "packet_routing")  # each a module beside this one, with a function `tell`
+# each a module beside this one, with a function `tell`
+STORIES = ("greetings", "order", "packet_routing", "pokemon_capture", "user_onboarding")
 
 
 def main(arguments: Sequence[str]) -> int:

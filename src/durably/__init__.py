@@ -11,16 +11,19 @@ if TYPE_CHECKING:
     from durably.api.attempt import AttemptInfo as AttemptInfo
     from durably.api.attempt import Callback as Callback
     from durably.api.attempt import attempt_info as attempt_info
+    from durably.api.attempt import heartbeat as heartbeat
+    from durably.api.attempt import last_heartbeat as last_heartbeat
     from durably.api.orchestrator import Orchestrator as Orchestrator
     from durably.api.orchestrator import orchestrator as orchestrator
     from durably.api.registry import Registry as Registry
     from durably.client import Client as Client
-    from durably.client import Handle as Handle
     from durably.core.channels import Query as Query
     from durably.core.channels import Signal as Signal
     from durably.core.channels import Update as Update
     from durably.core.context import Context as Context
+    from durably.core.errors import ActivityCancelledError as ActivityCancelledError
     from durably.core.errors import ActivityError as ActivityError
+    from durably.core.errors import ActivityNotAwaitedError as ActivityNotAwaitedError
     from durably.core.errors import ActivityTimeoutError as ActivityTimeoutError
     from durably.core.errors import AttemptLostError as AttemptLostError
     from durably.core.errors import ChildError as ChildError
@@ -43,18 +46,23 @@ if TYPE_CHECKING:
     from durably.core.failures import Failure as Failure
     from durably.core.others import ChildHandle as ChildHandle
     from durably.core.retry import RetryPolicy as RetryPolicy
+    from durably.core.saga import Saga as Saga
+    from durably.core.saga import SagaCompensationError as SagaCompensationError
     from durably.descriptions import Description as Description
+    from durably.handles import Handle as Handle
 
 _HOMES = {
     "durably.api.activity": ("Activity", "activity", "callback_activity"),
-    "durably.api.attempt": ("AttemptInfo", "Callback", "attempt_info"),
+    "durably.api.attempt": ("AttemptInfo", "Callback", "attempt_info", "heartbeat", "last_heartbeat"),
     "durably.api.orchestrator": ("Orchestrator", "orchestrator"),
     "durably.api.registry": ("Registry",),
-    "durably.client": ("Client", "Handle"),
+    "durably.client": ("Client",),
     "durably.core.channels": ("Query", "Signal", "Update"),
     "durably.core.context": ("Context",),
     "durably.core.errors": (
+        "ActivityCancelledError",
         "ActivityError",
+        "ActivityNotAwaitedError",
         "ActivityTimeoutError",
         "AttemptLostError",
         "ChildError",
@@ -78,14 +86,18 @@ _HOMES = {
     "durably.core.failures": ("Failure",),
     "durably.core.others": ("ChildHandle",),
     "durably.core.retry": ("RetryPolicy",),
+    "durably.core.saga": ("Saga", "SagaCompensationError"),
     "durably.descriptions": ("Description",),
+    "durably.handles": ("Handle",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"
 __all__ = [
     "Activity",
+    "ActivityCancelledError",
     "ActivityError",
+    "ActivityNotAwaitedError",
     "ActivityTimeoutError",
     "AttemptInfo",
     "AttemptLostError",
@@ -114,6 +126,8 @@ __all__ = [
     "ResultTimeoutError",
     "RetryAfterError",
     "RetryPolicy",
+    "Saga",
+    "SagaCompensationError",
     "Signal",
     "SignalError",
     "Update",
@@ -122,6 +136,8 @@ __all__ = [
     "activity",
     "attempt_info",
     "callback_activity",
+    "heartbeat",
+    "last_heartbeat",
     "orchestrator",
 ]
 

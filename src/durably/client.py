@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from durably.api.orchestrator import Orchestrator, StartOptions
 from durably.api.registry import Registry
+from durably.completions import Completions
 from durably.core.channels import Query, Signal, Update
 from durably.core.errors import (
+    DefinitionError,
     ExecutionCancelledError,
     ExecutionClosedError,
     ExecutionExistsError,
     ExecutionFailedError,
     ExecutionNotFoundError,
+    InvalidIdError,
     ResultTimeoutError,
     UpdateFailedError,
     UpdateRejectedError,
@@ -31,7 +33,10 @@ from durably.core.events import (
 )
 from durably.core.failures import Failure, failure_of
 from durably.core.history import HistoryEntry, read_history
+from durably.core.payloads import Shape
 from durably.descriptions import Description, describe
+from durably.handles import Handle
+from durably.polling import poll
 from durably.ports.backend import Backend
 from durably.ports.clock import Clock, Entropy
 from durably.ports.messages import Delivery
@@ -41,72 +46,13 @@ from durably.runtime.resets import fork_execution, reset_execution, retry_execut
 from durably.runtime.start import checked_request_id, existing_record, send_event, start_execution
 
 A = TypeVar("A")
+C = TypeVar("C")
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_FIRST_PAUSE_S = 0.001
-_LONGEST_PAUSE_S = 0.05
 
-
-class Handle(Generic[R]):
-    """A started execution."""
-
-    def __init__(self, client: Client, execution_id: str, gen: str | None) -> None:
-        self._client = client
-        self.execution_id = execution_id
-        self.gen = gen
-
-    def __repr__(self) -> str:
-        return f"<execution {self.execution_id}>"
-
-    def result(self, timeout: float | None = None) -> R:
-        """Wait for the execution to close and return what its orchestrator returned.
-
-        Args:
-            timeout: seconds to wait at most; for ever by default.
-
-        Raises:
-            ExecutionFailedError: it failed or was terminated; `ExecutionCancelledError`: it was cancelled.
-            ResultTimeoutError: it is still open. It goes on; ask again.
-            ExecutionNotFoundError: there is no such execution.
-        """
-        return cast(R, self._client.wait(self.execution_id, timeout))
-
-    def describe(self) -> Description:
-        """The execution as it stands."""
-        return self._client.describe(self.execution_id)
-
-    def signal(self, signal: Signal[T], payload: T, /, *, request_id: str | None = None) -> None:
-        """Send it a signal; see `Client.signal`."""
-        self._client.signal(self.execution_id, signal, payload, request_id=request_id)
-
-    def query(self, query: Query[T], /) -> T:
-        """Ask it; see `Client.query`."""
-        return self._client.query(self.execution_id, query)
-
-    def update(
-        self,
-        update: Update[A, T],
-        payload: A,
-        /,
-        *,
-        request_id: str | None = None,
-        timeout: float | None = None,
-    ) -> T:
-        """Send it a request and wait for the reply; see `Client.update`."""
-        return self._client.update(self.execution_id, update, payload, request_id=request_id, timeout=timeout)
-
-    def cancel(self, reason: str = "cancelled through its handle") -> None:
-        """Ask its code to cancel itself."""
-        self._client.cancel(self.execution_id, reason)
-
-    def terminate(self, reason: str = "terminated through its handle") -> None:
-        """End the execution without asking its code."""
-        self._client.terminate(self.execution_id, reason)
-
-
-class Client:
+class Client(Completions):
     """Reaches the executions of one backend.
 
     Args:
@@ -135,6 +81,11 @@ class Client:
         self._handed_over = handed_over
         self._pause = pause
 
+    @property
+    def registry(self) -> Registry:
+        """The orchestrators that can be started, and the shapes of their inputs."""
+        return self._registry
+
     def start(
         self, execution_id: str, orchestrator: Orchestrator[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> Handle[R]:
@@ -160,9 +111,8 @@ class Client:
         Raises:
             PayloadError: the input does not fit the orchestrator's signature; and all that `start` raises.
         """
-        shape = self._registry.input_shape(orchestrator)
-        input_ = shape.encode(*shape.decode(input_))  # as `start` would store it, limits included
-        return Handle(self, execution_id, self._start(execution_id, orchestrator, input_, options or StartOptions()))
+        text = self._input(orchestrator, input_)
+        return Handle(self, execution_id, self._start(execution_id, orchestrator, text, options or StartOptions()))
 
     def handle(self, execution_id: str, orchestrator: Orchestrator[P, R] | None = None) -> Handle[R]:
         """A handle of an execution started elsewhere; give its orchestrator for a typed result."""
@@ -239,20 +189,9 @@ class Client:
             ExecutionExistsError: it has ended, and `Orchestrator.options(id_reuse=...)` allows no other life.
             PayloadError: payload or arguments do not fit.
         """
-        text = self._registry.input_shape(orchestrator.name).encode(args, kwargs)
-        event = self._signal(signal, payload, orchestrator.start_options.request_id)
-        options = replace(orchestrator.start_options, request_id=event.request_id)
-        while True:
-            try:
-                record = send_event(self._backend, execution_id, event)
-                return Handle(self, execution_id, record.gen)
-            except (ExecutionNotFoundError, ExecutionClosedError):
-                try:
-                    gen = self._start(execution_id, orchestrator.name, text, options, first=event)
-                    return Handle(self, execution_id, gen)
-                except ExecutionExistsError:
-                    if existing_record(self._backend, execution_id).closed:
-                        raise
+        text, options = self._registry.input_shape(orchestrator.name).encode(args, kwargs), orchestrator.start_options
+        event = self._signal(signal, payload, options.request_id)
+        return self._signal_or_start(execution_id, event, orchestrator.name, text, options)
 
     def query(self, execution_id: str, query: Query[R], /) -> R:
         """Ask an execution, open or closed, for what its handler of the query says.
@@ -291,21 +230,64 @@ class Client:
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
-        shape = self._registry.codec.value(update.payload_type)
+        payload_shape, result_shape = map(self._registry.codec.value, (update.payload_type, update.result_type))
         id_ = checked_request_id(request_id) or self._new_id()
         record = existing_record(self._backend, execution_id)
         reply = self._backend.read_reply(record.key, id_)
         if reply is None:
-            event = UpdateAccepted(name=update.name, payload=shape.encode(payload), request_id=id_)
+            event = UpdateAccepted(name=update.name, payload=payload_shape.encode(payload), request_id=id_)
             sent_to = send_event(self._backend, execution_id, event)
             reply = self._until(lambda: self._reply(sent_to, id_), timeout)
         if reply is None:
             raise ResultTimeoutError(f"execution {execution_id} did not reply within {timeout} s.")
         if not reply.accepted:
-            raise UpdateRejectedError(execution_id, _failure(reply))
+            raise UpdateRejectedError(execution_id, cast(Failure, reply.failure))
         if reply.result is None:
-            raise UpdateFailedError(execution_id, _failure(reply))
-        return cast(R, self._registry.codec.value(update.result_type).decode(reply.result))
+            raise UpdateFailedError(execution_id, cast(Failure, reply.failure))
+        return cast(R, result_shape.decode(reply.result))
+
+    # --- by name, with JSON text in and out: for those who do not have the constants ----------------------
+
+    def signal_by_name(self, execution_id: str, name: str, payload: str, *, request_id: str | None = None) -> None:
+        """Send a signal from its name and its payload as JSON text, which is read when somebody receives it.
+
+        Raises:
+            InvalidIdError: no signal can have this name.
+            PayloadError: the payload is not JSON; and all that `signal` raises.
+        """
+        self.signal(execution_id, _named(Signal[Any], name), self._plain.decode(payload), request_id=request_id)
+
+    def signal_with_start_by_name(
+        self, execution_id: str, name: str, payload: str, /, *, orchestrator: str, input_: str, options: StartOptions
+    ) -> Handle[Any]:
+        """`signal_with_start` from names and JSON text; raises what `signal_by_name` and `start_by_name` raise."""
+        signal, value = _named(Signal[Any], name), self._plain.decode(payload)
+        text = self._input(orchestrator, input_)
+        return self._signal_or_start(
+            execution_id, self._signal(signal, value, options.request_id), orchestrator, text, options
+        )
+
+    def query_by_name(self, execution_id: str, name: str) -> str:
+        """The answer to the query of that name, as JSON text; raises what `query` raises."""
+        return answer_query(self._backend, self._registry, execution_id, name)
+
+    def update_by_name(
+        self,
+        execution_id: str,
+        name: str,
+        payload: str,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Send an update from its name and its payload as JSON text; returns the reply as JSON text.
+
+        Raises:
+            InvalidIdError: no update can have this name.
+            PayloadError: the payload is not JSON; and all that `update` raises.
+        """
+        update, value = _named(Update[Any, Any], name), self._plain.decode(payload)
+        return self._plain.encode(self.update(execution_id, update, value, request_id=request_id, timeout=timeout))
 
     # --- steering executions -------------------------------------------------------------------------------
 
@@ -346,7 +328,7 @@ class Client:
 
         Raises:
             ExecutionNotFoundError: there is no such execution.
-            ClientError: it is open, or it completed.
+            NothingToRetryError: it is open, or it completed.
         """
         version = self._registry.code_version
         run = retry_execution(self._backend, self._clock, self._entropy, execution_id, reason, code_version=version)
@@ -394,8 +376,7 @@ class Client:
             PayloadError: the input does not fit the orchestrator.
         """
         if input_ is not None:
-            shape = self._registry.input_shape(existing_record(self._backend, execution_id).orchestrator)
-            input_ = shape.encode(*shape.decode(input_))
+            input_ = self._input(existing_record(self._backend, execution_id).orchestrator, input_)
         record = fork_execution(
             self._backend,
             self._clock,
@@ -419,14 +400,34 @@ class Client:
             name=signal.name, payload=text, request_id=checked_request_id(request_id) or self._new_id()
         )
 
+    @property
+    def _plain(self) -> Shape:
+        """The shape of any JSON."""
+        return self._registry.codec.value(Any)
+
+    def _input(self, orchestrator: str, text: str) -> str:
+        """An orchestrator's input as `start` would store it, limits included."""
+        shape = self._registry.input_shape(orchestrator)
+        return shape.encode(*shape.decode(text))
+
+    def _signal_or_start(
+        self, execution_id: str, event: SignalReceived, orchestrator: str, input_: str, options: StartOptions, /
+    ) -> Handle[Any]:
+        options = replace(options, request_id=event.request_id)
+        while True:
+            try:
+                record = send_event(self._backend, execution_id, event)
+                return Handle(self, execution_id, record.gen)
+            except (ExecutionNotFoundError, ExecutionClosedError):
+                try:
+                    gen = self._start(execution_id, orchestrator, input_, options, first=event)
+                    return Handle(self, execution_id, gen)
+                except ExecutionExistsError:
+                    if existing_record(self._backend, execution_id).closed:
+                        raise
+
     def _until(self, look: Callable[[], T | None], timeout: float | None) -> T | None:
-        """Look again and again until there is something to see, at most for so many seconds; None if there is not."""
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        pause = _FIRST_PAUSE_S
-        while (seen := look()) is None and (left := deadline - time.monotonic()) > 0:
-            self._pause(min(pause, left))
-            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
-        return seen
+        return poll(look, timeout, self._pause)
 
     def _reply(self, record: Record, request_id: str) -> Reply | None:
         current = self._backend.read_record(record.execution_id)
@@ -489,6 +490,8 @@ class Client:
         return shape.decode(record.result)
 
 
-def _failure(reply: Reply) -> Failure:
-    assert reply.failure is not None
-    return reply.failure
+def _named(channel: Callable[[str], C], name: str) -> C:
+    try:
+        return channel(name)
+    except DefinitionError as error:
+        raise InvalidIdError(str(error)) from error

@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from durably.core.context import instant
+from durably.core.errors import UpdateFailedError, UpdateRejectedError
 from durably.core.history import HistoryEntry
 from durably.descriptions import Description
 from durably.ports.records import Record
 
-_PAYLOADS = frozenset({"input", "result"})
+_PAYLOADS = frozenset({"input", "result", "payload", "status"})  # of events: JSON text
 _SHOWN_APART = frozenset({"kind", "at_ms"})
 
 
@@ -29,6 +30,7 @@ def record_view(record: Record) -> dict[str, Any]:
         "closed_at": None if record.closed_at_ms is None else instant(record.closed_at_ms).isoformat(),
         "code_version": record.code_version,
         "failure": _plain(record.failure),
+        "custom_status": None if record.custom_status is None else json.loads(record.custom_status),
     }
 
 
@@ -42,9 +44,29 @@ def result_view(record: Record) -> dict[str, Any]:
     }
 
 
+def update_view(
+    execution_id: str,
+    request_id: str,
+    *,
+    result: Any = None,
+    refusal: UpdateRejectedError | UpdateFailedError | None = None,
+) -> dict[str, Any]:
+    """How an update ended: completed, rejected by its validator, or failed in its handler."""
+    refused = "rejected" if isinstance(refusal, UpdateRejectedError) else "failed"
+    return {
+        "execution_id": execution_id,
+        "request_id": request_id,
+        "outcome": "completed" if refusal is None else refused,
+        "result": result,
+        "failure": None if refusal is None else _plain(refusal.failure),
+    }
+
+
 def description_view(description: Description) -> dict[str, Any]:
     """An execution with what it waits for."""
-    return cast("dict[str, Any]", _plain(description))
+    status = description.custom_status
+    plain = cast("dict[str, Any]", _plain(description))
+    return {**plain, "custom_status": None if status is None else json.loads(status)}
 
 
 def history_view(entries: Iterable[HistoryEntry]) -> list[dict[str, Any]]:
@@ -61,7 +83,7 @@ def event_view(entry: HistoryEntry) -> dict[str, Any]:
         if field.name == "due_ms":
             attributes["due_at"] = instant(value).isoformat()
         elif field.name not in _SHOWN_APART:
-            attributes[field.name] = json.loads(value) if field.name in _PAYLOADS else _plain(value)
+            attributes[field.name] = _attribute(field.name, value)
     return {
         "number": entry.number,
         "turn": entry.turn,
@@ -70,6 +92,17 @@ def event_view(entry: HistoryEntry) -> dict[str, Any]:
         "applied": entry.applied,
         "attributes": attributes,
     }
+
+
+def _attribute(name: str, value: Any) -> Any:
+    if name in _PAYLOADS:
+        try:
+            return json.loads(value)
+        except ValueError:  # somebody sent what is no JSON; it is shown as it came
+            return value
+    if name == "carried":  # signals and updates, as they arrived
+        return [{field: _attribute(field, each) for field, each in _plain(event).items()} for event in value]
+    return _plain(value)
 
 
 def _plain(value: Any) -> Any:

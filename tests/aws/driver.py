@@ -170,7 +170,7 @@ class Cloud:
         self.process = self.started()
         registry = Registry(orchestrators, [*activities, *local], codec=_CODEC)
         backend = AwsBackend(self.settings, clients=_outside(), clock=self.clock)
-        self.client = Client(backend, registry, self.clock, self.entropy)
+        self.client = Client(backend, registry, self.clock, self.entropy, pause=lambda _: self.run())
         self.backend = backend
 
     # --- the world ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,10 @@ from durably import (
     Context,
     NonRetryableError,
     Orchestrator,
+    Query,
     RetryPolicy,
+    Signal,
+    Update,
     activity,
     attempt_info,
     callback_activity,
@@ -238,6 +241,83 @@ async def failing(ctx: Context) -> None:
     raise NonRetryableError("on purpose")
 
 
+GO = Signal[int]("go")
+ADD = Update[int, int]("add")
+TOTAL = Query[int]("total")
+
+
+@orchestrator
+async def member(ctx: Context, n: int) -> int:
+    """A child: it returns what it is told, doubled."""
+    return await double(n + await ctx.receive(GO))
+
+
+@orchestrator
+async def family(ctx: Context, n: int) -> list[int]:
+    """Two children, one of them signalled by its parent, one cancelled, one that outlives nobody."""
+    first = await member.start(n)
+    await first.signal(GO, 1)
+    unwanted = await member.start(0)
+    unwanted.cancel()
+    await member.start(-1)
+    return [await first, await double(n)]
+
+
+@orchestrator
+async def relay(ctx: Context, left: int, total: int = 0) -> int:
+    """A run for each signal."""
+    ctx.on_query(TOTAL, lambda: total)
+    if left == 0:
+        return total
+    total += await ctx.receive(GO)
+    ctx.set_status(total)
+    return await ctx.continue_as_new(left - 1, await double(total) // 2)
+
+
+SIGNALS_A_RUN = 1_000
+
+
+@orchestrator
+async def tally(ctx: Context, left: int, total: int = 0) -> int:
+    """The sum of so many signals, a thousand a run."""
+    for _ in range(min(left, SIGNALS_A_RUN)):
+        total += await ctx.receive(GO)
+    left -= min(left, SIGNALS_A_RUN)
+    return await ctx.continue_as_new(left, total) if ctx.info.history_length > SIGNALS_A_RUN else total
+
+
+@orchestrator
+async def account(ctx: Context, enough: int) -> int:
+    """Updates until there is enough."""
+    total = 0
+    done = asyncio.Event()
+
+    async def add(n: int) -> int:
+        nonlocal total
+        total += await double(n)
+        if total >= enough:
+            done.set()
+        return total
+
+    def check(n: int) -> None:
+        if n <= 0:
+            raise ValueError("only more is more")
+
+    ctx.on_update(ADD, add, validate=check)
+    await done.wait()
+    return total
+
+
+@orchestrator
+async def tidy(ctx: Context, n: int) -> int:
+    """Cleans up when it is cancelled."""
+    try:
+        return await ctx.receive(GO)
+    except asyncio.CancelledError:
+        await double(n)
+        raise
+
+
 ACTIVITIES: list[Activity[..., Any]] = [double, triple, flaky, oversleep, oversleep_async, fatal, once, ask]
 ORCHESTRATORS: list[Orchestrator[..., Any]] = [
     pipeline,
@@ -257,4 +337,10 @@ ORCHESTRATORS: list[Orchestrator[..., Any]] = [
     killer,
     echo,
     failing,
+    member,
+    family,
+    relay,
+    tally,
+    account,
+    tidy,
 ]

@@ -6,6 +6,7 @@ prints the table of crash points.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -46,11 +47,11 @@ class Story:
 
 def _start(cloud: Cloud, execution_id: str, program: Orchestrator[..., Any], *args: Any) -> None:
     """Start through the API, as often as it takes; the request id makes the repetitions one."""
-    names = {"question": str, "n": int}
+    names = list(inspect.signature(program.fn).parameters)[1:]
     body = {
         "execution_id": execution_id,
         "orchestrator": program.name,
-        "input": dict(zip([name for name in names if isinstance(args[0], names[name])], args, strict=False)),
+        "input": dict(zip(names, args, strict=False)),
         "request_id": execution_id,
     }
     for _ in range(5):
@@ -147,6 +148,43 @@ def _swept(cloud: Cloud) -> None:
     cloud.run(until=lambda: cloud.closed("x-1"))
 
 
+def _family(cloud: Cloud) -> None:
+    """Children that are started, signalled, cancelled, and ended with their parent."""
+    _start(cloud, "x-1", programs.family, 3)
+    cloud.run(until=lambda: cloud.closed("x-1"))
+
+
+def _relay(cloud: Cloud) -> None:
+    """Three runs, a signal each."""
+    _start(cloud, "x-1", programs.relay, 3)
+    for n in (1, 2, 3):
+        _repeat(lambda n=n: cloud.client.signal("x-1", programs.GO, n, request_id=f"s-{n}"))  # type: ignore[misc]
+        cloud.run()
+    cloud.run(until=lambda: cloud.closed("x-1"))
+
+
+def _again(cloud: Cloud) -> None:
+    """Suspended, resumed, terminated, and retried."""
+    _start(cloud, "x-1", programs.pipeline, 1)
+    cloud.client.suspend("x-1")
+    cloud.run()
+    cloud.client.resume("x-1")
+    cloud.client.terminate("x-1")
+    cloud.run(until=lambda: cloud.closed("x-1"))
+    _repeat(lambda: cloud.client.retry("x-1"))
+    cloud.run(until=lambda: cloud.closed("x-1"))
+
+
+def _repeat(ask: Callable[[], object]) -> None:
+    for _ in range(5):
+        try:
+            ask()
+        except Crash:
+            continue
+        return
+    raise AssertionError("it never got through")
+
+
 FEW_RECEIVES = 5  # or telling of dead letters would take long
 STORIES = {
     "everything": Story(_everything, {"x-1": [2, 2, 7, 2, 2]}),
@@ -155,6 +193,9 @@ STORIES = {
     "failed callback": Story(_late_callback, {"x-1": 2}),
     "dead letters": Story(_dead_letters, {"x-1": "durably.core.errors.AttemptLostError", "x-2": True}),
     "lost wake": Story(_swept, {"x-1": 8}),
+    "family": Story(_family, {"x-1": [8, 6]}),
+    "relay": Story(_relay, {"x-1": 6}),
+    "again": Story(_again, {"x-1": 8}),
 }
 
 

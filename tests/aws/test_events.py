@@ -12,7 +12,7 @@ import pytest
 
 from demo.story import STORIES
 from tests.aws.driver import Cloud, deployed
-from tests.aws.payloads import REGION, LambdaContext, answer_body
+from tests.aws.payloads import EVENTS, REGION, LambdaContext, answer_body
 
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = {path.stem: path for path in (ROOT / "infra/functions").glob("*.py")}
@@ -103,26 +103,63 @@ def test_dead_letters_come_back(cloud: Cloud) -> None:
         assert cloud.size(source[8:]) == 1
 
 
-def test_a_start_through_the_api_is_carried_out_and_shown(cloud: Cloud) -> None:
-    handler = function_of("api")
+class Api:
+    """The function behind the management routes, given what is in events/."""
 
-    def call(name: str) -> tuple[int, dict[str, Any]]:
-        answer = handler(event(name), LambdaContext())
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+        self._handler = function_of("api")
+        self.asked: set[str] = set()
+
+    def call(self, name: str) -> tuple[int, dict[str, Any]]:
+        self.asked.add(f"api_{name}")
+        answer = self._handler(event(f"api_{name}"), LambdaContext())
         return answer["statusCode"], answer_body(answer)
 
-    status, started = call("api_start")
+    def status_after_turns(self) -> str:
+        while self._cloud.poll(EVENTS):  # no activity runs: its services are not there
+            pass
+        return str(self.call("describe")[1]["status"])
+
+
+def test_what_the_api_is_asked_for_is_carried_out_and_shown(cloud: Cloud) -> None:
+    api = Api(cloud)
+    status, started = api.call("start")
     assert status in (200, 201), started
-    assert call("api_start") == (200, started) or status == 200  # the same request again
-    status, listed = call("api_list")
+    assert api.call("start") == (200, started) or status == 200  # the same request again
+    status, listed = api.call("list")
     assert (status, [each["execution_id"] for each in listed["executions"]]) == (200, ["packet-0001"])
-    status, described = call("api_describe")
+    status, described = api.call("describe")
     assert (status, described["status"], described["orchestrator"]) == (200, "running", "route_packet")
-    status, history = call("api_history")
+    status, history = api.call("history")
     assert (status, history["events"][0]["event"], history["after"]) == (200, "ExecutionStarted", None)
-    assert call("api_result")[1]["result"] is None
-    assert call("api_terminate")[0] == 202
-    cloud.run()
-    assert call("api_result")[1]["status"] == "terminated"
+    assert api.call("result")[1]["result"] is None
+    _talk(api)
+    _steer(api)
+    assert api.call("openapi")[1]["openapi"] == "3.1.0"
+    assert api.asked == set(names("api"))
+
+
+def _talk(api: Api) -> None:
+    assert api.call("signal")[0] == 202
+    assert api.status_after_turns() == "running"
+    assert api.call("signal_with_start") == (200, api.call("list")[1]["executions"][0])
+    assert api.call("update")[0] == 202
+    assert api.status_after_turns() == "running"
+    status, refusal = api.call("update")  # asked again, for its reply
+    assert (status, refusal["outcome"]) == (422, "rejected")
+    status, refusal = api.call("query")
+    assert (status, "answers no query 'progress'" in refusal["message"]) == (422, True)
+
+
+def _steer(api: Api) -> None:
+    assert [api.call("suspend")[0], api.status_after_turns()] == [202, "suspended"]
+    assert [api.call("resume")[0], api.status_after_turns()] == [202, "running"]
+    assert [api.call("retry")[0], api.call("fork")[0], api.call("fork")[0]] == [409, 201, 409]
+    assert (api.call("reset")[1]["run"], api.call("describe")[1]["run"]) == (2, 2)
+    assert [api.call("cancel")[0], api.status_after_turns()] == [202, "cancelled"]
+    assert [api.call("retry")[1]["run"], api.call("terminate")[0]] == [3, 202]
+    assert api.status_after_turns() == "terminated"
 
 
 @pytest.mark.parametrize("name", names("callbacks"))

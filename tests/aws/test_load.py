@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from random import Random
 from typing import Any
@@ -13,7 +13,7 @@ from moto.sqs.models import SQSBackend, sqs_backends
 
 from durably.adapters.aws.bodies import Reference
 from durably.adapters.aws.envelopes import seal
-from durably.core.events import ActivityCompleted, ActivityScheduled
+from durably.core.events import ActivityCompleted, ActivityScheduled, SignalReceived
 from durably.core.keys import RunKey
 from durably.ports.messages import EventMessage, Outgoing
 from tests.aws import programs
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 WIDTH = 40
 COPIES = 5  # of each completion
 STRAYS = 1_800  # answers that nobody asked for
+SIGNALS = 10_000
 
 
 @pytest.fixture
@@ -56,6 +57,12 @@ def flood(cloud: Cloud, run: RunKey, seqs: list[int]) -> int:
     ]
     messages = [*asked, *strays]
     Random(1).shuffle(messages)
+    queue_all(cloud, messages)
+    return len(messages)
+
+
+def queue_all(cloud: Cloud, messages: Sequence[EventMessage]) -> None:
+    """Put messages of one execution on the queue of events, without the time that moto takes for each."""
     cloud.backend.send([Outgoing(messages[0])])
     queue = sqs_backends[ACCOUNT][REGION].queues[EVENTS]  # moto counts the whole queue for each message that it takes
     for index, message in enumerate(messages[1:]):
@@ -63,7 +70,6 @@ def flood(cloud: Cloud, run: RunKey, seqs: list[int]) -> int:
         another.id, another.deduplication_id = f"flood-{index}", message.id
         another.body = seal(Outgoing(message), _no_body)
         queue._messages.append(another)
-    return len(messages)
 
 
 def _no_body(gen: str, raw: bytes) -> Reference:
@@ -101,6 +107,41 @@ def test_thousands_of_messages_to_one_execution_lose_nothing_and_hold_up_no_othe
     assert cloud.result("crowded") == 2 * sum(range(WIDTH))
     cloud.run()
     assert answers_recorded(cloud, run) == Counter(dict.fromkeys(seqs, 1))
+    assert not cloud.size(EVENTS)
+    assert not cloud.size("events-dead.fifo")
+
+
+def test_ten_thousand_signals_lose_nothing_and_hold_up_no_other(cloud: Cloud) -> None:
+    """A tenth of them twice, with others beside them, across runs of a thousand signals each."""
+    cloud.client.start("crowded", programs.tally, SIGNALS)
+    cloud.poll(EVENTS)
+    run = cloud.run_of("crowded")
+    signals = [
+        EventMessage(run=run, event=SignalReceived(name="go", payload=str(n), request_id=f"s-{n}"))
+        for number in range(SIGNALS)
+        for n in ((number, number - 500) if number % 10 == 0 and number >= 500 else (number,))
+    ]
+    queue_all(cloud, signals)
+
+    others = [f"other-{n}" for n in range(3)]
+    for n, execution_id in enumerate(others):
+        cloud.client.start(execution_id, programs.pipeline, n)
+    rounds = 0
+    while not cloud.closed(*others):
+        rounds += 1
+        crowd = cloud.receive(EVENTS)
+        assert {record["attributes"]["MessageGroupId"] for record in crowd} == {"crowded"}
+        cloud.poll(EVENTS)
+        while cloud.poll(ACTIVITIES):
+            pass
+        cloud.deliver(EVENTS, crowd)
+    assert rounds == 4
+
+    assert cloud.result("crowded") == sum(range(SIGNALS))
+    cloud.run()
+    record = cloud.backend.read_record("crowded")
+    assert record is not None
+    assert record.run == 1 + SIGNALS // programs.SIGNALS_A_RUN
     assert not cloud.size(EVENTS)
     assert not cloud.size("events-dead.fifo")
 

@@ -23,7 +23,7 @@ from moto.core.botocore_stubber import BotocoreStubber
 
 from durably.adapters.aws import AwsBackend, AwsSettings, Clients, keys
 from durably.adapters.aws.metering import Bill, Meter
-from durably.ports.messages import CallbackDeadline, Delivery, Outgoing
+from durably.ports.messages import CallbackDeadline, Delivery, HeartbeatCheck, Outgoing
 from tests.contract.aws_faults import REFUSED, Faults
 from tests.contract.harness import ManualClock
 
@@ -185,7 +185,7 @@ class SqsSource:
             receipt = message["ReceiptHandle"]
             envelope = self._backend.open_envelope(message["Body"])
             if queue == self._cloud.settings.delay_queue and (
-                envelope.due_ms > now_ms or not isinstance(envelope.message, CallbackDeadline)
+                envelope.due_ms > now_ms or not isinstance(envelope.message, CallbackDeadline | HeartbeatCheck)
             ):
                 self._backend.send([Outgoing(envelope.message, envelope.due_ms)])
                 self._sqs.delete_message(QueueUrl=queue, ReceiptHandle=receipt)

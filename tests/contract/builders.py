@@ -90,5 +90,12 @@ def creation(execution_id: str = "packet-42", gen: str = GEN, *, replace: bool =
 
 
 def item(seq: int = 1, version: int = 1, run: RunKey = RUN, **changes: Any) -> ActivityItem:
-    fields: dict[str, Any] = {"state": "open", "attempt": 1, "deadline_ms": START_MS + 5, "last_failure": FAILURE}
+    fields: dict[str, Any] = {
+        "state": "open",
+        "attempt": 1,
+        "deadline_ms": START_MS + 5,
+        "last_failure": FAILURE,
+        "beat_at_ms": START_MS + 3,
+        "details": '{"done":"närrisch ☃"}',
+    }
     return ActivityItem(key=ActivityKey(run, seq), version=version, **(fields | changes))

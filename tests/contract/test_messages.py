@@ -10,7 +10,7 @@ import pytest
 from durably.core.events import ActivityFailed, ExecutionTerminated, TimerFired
 from durably.core.keys import ActivityKey
 from durably.ports.backend import Settlement, TurnCommit
-from durably.ports.messages import CallbackDeadline, EventMessage, Outgoing
+from durably.ports.messages import CallbackDeadline, EventMessage, HeartbeatCheck, Outgoing
 from tests.contract.builders import FAILURE, RUN, completed, item, run_key, started, task, turn, wake
 from tests.contract.harness import START_MS, VISIBILITY_MS, Harness
 
@@ -21,11 +21,18 @@ def _deadline() -> Outgoing:
     return Outgoing(CallbackDeadline(task=message))
 
 
+def _check() -> Outgoing:
+    message = task(attempt=2).message
+    assert message.kind == "ActivityTask"
+    return Outgoing(HeartbeatCheck(task=message, deadline_ms=7))
+
+
 KINDS = [
     wake(tries=3),
     task(attempt=2),
     completed(),
     _deadline(),
+    _check(),
     Outgoing(EventMessage(run=RUN, event=ActivityFailed(seq=4, failure=FAILURE))),
     Outgoing(EventMessage(run=RUN, event=TimerFired(seq=5))),
     Outgoing(EventMessage(run=RUN, event=ExecutionTerminated(reason="enough"))),

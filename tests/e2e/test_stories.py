@@ -114,6 +114,114 @@ def test_the_history_of_an_order_is_drawn_after_each_event() -> None:
     assert shown == ["\n\n".join(tables[:3])]
 
 
+def test_users_are_onboarded_after_a_reminder_as_the_page_shows(tmp_path: Path) -> None:
+    db = tmp_path / "kept.db"
+    done = story("user_onboarding", f"--db={db}")
+    result = result_of(done)
+    assert (result["status"], result["reminded"], result["approved"]) == ("APPROVED", True, [1, 3, 4])
+    assert [row["line"] for row in result["malformed"]] == [3, 6]
+    assert done.stderr.index("is reminded: 4 users wait") < done.stderr.index("POST /approvals: 202")
+    shown = re.findall(r"```(?:text|json)\n(.*?)\n```", (ROOT / "docs/user_onboarding.md").read_text(), re.DOTALL)
+    assert "\n\n".join(shown[1:3]) == done.stdout.strip()
+    again = story("user_onboarding", f"--db={db}")
+    assert again.stdout == done.stdout
+    assert "POST /approvals" not in again.stderr
+
+
+def test_users_are_onboarded_where_the_approval_comes_first(tmp_path: Path) -> None:
+    users = tmp_path / "users.csv"
+    users.write_text("name,dob,city\nAda,1990-01-02,Paris\n")
+    done = story("user_onboarding", "--early", f"--users={users}")
+    result = result_of(done)
+    assert (result["imported"], result["reminded"], result["approved"], result["unknown"]) == (1, False, [1], [3, 4])
+
+
+def test_users_whom_nobody_approves_are_onboarded_never() -> None:
+    done = story("user_onboarding", "--never")
+    assert (result_of(done)["status"], "True" in done.stdout) == ("EXPIRED", False)
+
+
+@pytest.mark.parametrize(
+    ("csv", "says"),
+    [
+        (b"", "The CSV is empty; its header must be name,dob,city"),
+        (b"id\n1\n", "must be the header"),
+        (b"\xff", "cannot be read: 'utf-8'"),
+    ],
+)
+def test_a_csv_that_holds_no_users_ends_the_story(tmp_path: Path, csv: bytes, says: str) -> None:
+    users = tmp_path / "users.csv"
+    users.write_bytes(csv)
+    done = story("user_onboarding", f"--users={users}")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert says in done.stderr
+
+
+def test_onboarding_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    db = tmp_path / "kept.db"
+    command = [sys.executable, "-m", "demo.story", "user_onboarding", f"--db={db}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("is reminded: 4 users wait" in line for line in iter(process.stderr.readline, ""))
+        process.kill()
+    assert result_of(story("user_onboarding", f"--db={db}"))["approved"] == [1, 3, 4]
+    imports = [
+        entry
+        for entry in connect(db).history("user-onboarding")
+        if isinstance(entry.event, ActivityScheduled) and entry.event.name == "import_users"
+    ]
+    assert len(imports) == 1
+
+
+POKEMON_PAGE = (ROOT / "docs/pokemon_capture.md").read_text()
+COMPARISONS = re.findall(r"```text\n(life.*?\n)```", POKEMON_PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ((), COMPARISONS[0]),
+        (("--fail=throw=2",), COMPARISONS[1]),
+        (("--fail=throw=5",), COMPARISONS[2]),
+        (("--life=saga", "--fail=throw=1", "--fail=restore=9"), COMPARISONS[3]),
+    ],
+    ids=["once", "twice", "always", "undone in vain"],
+)
+def test_pokemon_are_captured_in_four_ways_as_the_page_shows(arguments: tuple[str, ...], shown: str) -> None:
+    done = story("pokemon_capture", *arguments)
+    lives = result_of(done)
+    assert done.stdout.startswith(f"{shown}\n{{")
+    assert list(lives) == [line.split()[0] for line in shown.splitlines()[1:]]
+    for life, line in zip(lives.values(), shown.splitlines()[1:], strict=True):
+        assert f"{life['pokemon']['health']} of {life['pokemon']['max_health']} " in line
+
+
+@pytest.mark.parametrize("life", ["sequential", "choreography", "orchestrator", "saga"])
+def test_a_pokemon_that_is_captured_is_left_alone_afterwards(tmp_path: Path, life: str) -> None:
+    arguments = ("pokemon_capture", f"--life={life}", "--fail=throw=0", f"--db={tmp_path / 'kept.db'}")
+    first, second = result_of(story(*arguments)), result_of(story(*arguments))
+    assert first == second
+    assert first[life]["pokemon"]["trainer"] == "Sacha"
+    assert first[life]["done"] == {"paralyze": 1, "attack": 1, "throw": 1}
+
+
+@pytest.mark.parametrize("life", ["choreography", "orchestrator", "saga"])
+def test_a_capture_goes_on_where_it_was_killed(tmp_path: Path, life: str) -> None:
+    arguments = ["pokemon_capture", f"--life={life}", "--fail=throw=0", f"--db={tmp_path / 'kept.db'}"]
+    command = [sys.executable, "-m", "demo.story", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(f"mewtwo-{life}: attack" in line for line in iter(process.stderr.readline, ""))
+        process.kill()
+    assert result_of(story(*arguments))[life]["done"] == {"paralyze": 1, "attack": 1, "throw": 1}
+
+
+def test_a_step_that_there_is_not_cannot_fail() -> None:
+    done = story("pokemon_capture", "--fail=catch=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "STEP is one of paralyze, attack, throw, cure, restore" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [(), ("nobody",), ("--help",)])
 def test_an_unknown_story_is_answered_with_those_that_exist(arguments: tuple[str, ...]) -> None:
     done = story(*arguments)

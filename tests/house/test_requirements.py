@@ -16,7 +16,8 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ["core.txt", "aws.txt", "dev.txt", "sam.txt", "cloud.txt", "lambda.txt", "checkov.txt", "lock.txt"]
+STORIES = sorted(path.name for path in REQUIREMENTS.glob("story-*.txt"))
+LOCKS = ["core.txt", "aws.txt", *STORIES, "dev.txt", "sam.txt", "cloud.txt", "lambda.txt", "checkov.txt", "lock.txt"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 SYSTEMS = [("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64")]
@@ -77,7 +78,7 @@ def test_every_pin_has_its_hashes(lock: str) -> None:
     assert not [block.splitlines()[0] for block in blocks if "--hash=sha256:" not in block]
 
 
-@pytest.mark.parametrize("lock", ["core.txt", "aws.txt", "dev.txt"])
+@pytest.mark.parametrize("lock", ["core.txt", "aws.txt", *STORIES, "dev.txt"])
 def test_a_lock_is_complete_on_every_supported_python_and_system(lock: str) -> None:
     missing: set[str] = set()
     for environment in environments():
@@ -95,7 +96,7 @@ def test_a_lock_is_complete_on_every_supported_python_and_system(lock: str) -> N
     assert not missing
 
 
-@pytest.mark.parametrize("lock", ["core.txt", "aws.txt"])
+@pytest.mark.parametrize("lock", ["core.txt", "aws.txt", *STORIES])
 def test_the_dev_lock_extends_what_is_deployed(lock: str) -> None:
     assert pins(lock).items() <= pins("dev.txt").items()
 

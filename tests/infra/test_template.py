@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from durably.adapters.aws import keys, settings
+from durably.aws.openapi import OPERATIONS
 from tests.aws.driver import MAX_RECEIVES
 from tests.contract.aws import PROJECTED
 from tests.infra.reading import (
@@ -223,15 +224,16 @@ def hash_and_range(partition: str, sort: str) -> list[dict[str, str]]:
 def test_routes_lead_to_handlers_and_only_callbacks_are_open() -> None:
     routes = resources("AWS::ApiGatewayV2::Route", "infra/routes.yaml")
     by_key = {each["RouteKey"]: (one(each["Target"]), each["AuthorizationType"]) for each in routes.values()}
-    callbacks = {"POST /callbacks/{token}", "POST /callbacks/{token}/failure"}
+    callbacks = {f"POST /callbacks/{{token}}{action}" for action in ("", "/failure", "/heartbeat")}
     assert {key for key, (_, authorization) in by_key.items() if authorization == "NONE"} == callbacks
     for key, (integration, authorization) in by_key.items():
         expected = ("CallbacksIntegration", "NONE") if key in callbacks else ("ApiIntegration", "AWS_IAM")
         assert (integration, authorization) == expected
-    source = (ROOT / "src/durably/aws/api.py").read_text() + (ROOT / "src/durably/aws/callbacks.py").read_text()
-    found = re.findall(r'app\.(get|post)\("([^"]+)"\)', source)
+    source = "".join((ROOT / f"src/durably/aws/{name}.py").read_text() for name in ("api", "callbacks", "completions"))
+    found = re.findall(r'app\.(get|post|put)\("([^"]+)"\)', source)
     served = {f"{method.upper()} {path}".replace("<", "{").replace(">", "}") for method, path in found}
     assert served == set(by_key)
+    assert set(OPERATIONS) == served - callbacks
 
 
 def test_the_alarm_counts_what_the_runtime_says() -> None:

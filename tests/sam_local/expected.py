@@ -35,7 +35,18 @@ EVENTS: dict[str, dict[str, Check]] = {
         "api_history": lambda answer: json.loads(answer["body"])["events"][0]["event"] == "ExecutionStarted",
         "api_list": lambda answer: json.loads(answer["body"])["executions"][0]["execution_id"] == "packet-0001",
         "api_result": shows(200, "result", None),
+        "api_signal": status(202),
+        "api_signal_with_start": status(200),
+        "api_update": status(202),
+        "api_query": status(422),  # it answers none
+        "api_suspend": status(202),
+        "api_resume": status(202),
+        "api_retry": status(409),  # it is running
+        "api_reset": status(400),  # it has not taken a turn yet, so there is no event to go back to
+        "api_fork": status(400),
+        "api_cancel": status(202),
         "api_terminate": status(202),
+        "api_openapi": shows(200, "openapi", "3.1.0"),
     },
     "RoutingOrchestrator": {
         "orchestrator_wake": all_taken,

@@ -14,13 +14,21 @@ from uuid import UUID
 from durably import (
     ActivityError,
     Callback,
+    ChildError,
+    ChildHandle,
     Client,
     Context,
+    Handle,
+    Query,
     RetryPolicy,
+    Signal,
+    Update,
     activity,
     callback_activity,
+    on,
     orchestrator,
 )
+from durably.schedules import Cron, Schedule, Schedules
 from durably.testing import Environment
 
 
@@ -154,6 +162,84 @@ async def ordinary_asyncio(ctx: Context, packet: Packet) -> str:
     return await asyncio.shield(task)
 
 
+async def tell_all(ids: list[UUID]) -> None: ...
+
+
+@orchestrator
+async def shapes_of_waiting(ctx: Context, packets: list[Packet]) -> None:
+    async with ctx.saga(parallel=True) as saga:
+        saga.compensate(archive, packets[0], days=7)
+        saga.compensate(tell_all, [])
+        saga.compensate(route_packet, packets[0])
+    assert_type(await ctx.map(weigh, packets, concurrency=5), list[float])
+    assert_type(await ctx.map(weigh, packets, tolerated_failures=0.1), list[float | Exception])
+    assert_type(await ctx.map(route_packet, packets), list[Packet])
+    assert_type(await ctx.race(get_route([]), get_route(["a"])), str)
+    assert_type(await ctx.race(get_route([]), asyncio.sleep(60), weigh(packets[0])), str | None | float)
+    assert_type(await ctx.race(*(weigh(packet) for packet in packets)), float)
+
+
+# --- talking to executions -----------------------------------------------------------------------------
+
+DELIVERED = Signal[Delivery]("delivered")
+NUDGE = Signal[None]("nudge")
+ANSWERS = Signal[bool | None]("answers")
+PROGRESS = Query[dict[str, int]]("progress")
+ADD = Update[Packet, int]("add")
+CLEAR = Update[None, list[Packet]]("clear")
+
+
+@orchestrator
+async def collect(ctx: Context, wanted: int) -> list[Packet]:
+    packets: list[Packet] = []
+
+    async def add(packet: Packet) -> int:
+        await archive(packet)
+        packets.append(packet)
+        return len(packets)
+
+    def clear(nothing: None) -> list[Packet]:
+        return packets
+
+    def check(packet: Packet) -> None: ...
+
+    ctx.on_update(ADD, add, validate=check)
+    ctx.on_update(ADD, lambda packet: len(packet.contents))
+    ctx.on_update(CLEAR, clear)
+    ctx.on_query(PROGRESS, lambda: {"packets": len(packets)})
+    assert_type(await ctx.receive(DELIVERED), Delivery)
+    assert_type(await ctx.receive(ANSWERS), bool | None)
+    async for delivery in ctx.signals(DELIVERED):
+        assert_type(delivery, Delivery)
+        break
+    await ctx.signal("packet-42", DELIVERED, Delivery(delivered=True))
+    await ctx.signal("packet-42", NUDGE, None)
+    ctx.set_status({"packets": len(packets)})
+    assert_type(ctx.patched("a change"), bool)
+    ctx.deprecate_patch("a change")
+    assert_type(ctx.info.continue_as_new_suggested, bool)
+    if len(packets) < wanted:
+        await ctx.continue_as_new(wanted)  # does not return
+    return packets
+
+
+@orchestrator
+async def parent(ctx: Context, packet: Packet) -> list[Packet]:
+    assert_type(await route_packet(packet, max_attempts=1), Packet)
+    child = await collect.options(execution_id="child", parent_close="cancel").start(3)
+    _ = assert_type(child, ChildHandle[list[Packet]])
+    await child.signal(DELIVERED, Delivery(delivered=True))
+    try:
+        assert_type(await child, list[Packet])
+    except ChildError as error:
+        assert_type(error.execution_id, str)
+    child.cancel()
+    async with asyncio.TaskGroup() as group:
+        routed = group.create_task(route_packet(packet))
+    assert_type(routed.result(), Packet)
+    return await asyncio.wait_for(collect(2), 60)
+
+
 @orchestrator(name="clock")
 async def tell(ctx: Context) -> datetime:
     assert_type(ctx.execution_id, str)
@@ -171,6 +257,58 @@ def starts(client: Client, packet: Packet) -> None:
     assert_type(handle.result(), Packet)
     assert_type(client.start("packet-43", route_packet, packet).result(), Packet)
     assert_type(client.start("clock", tell).result(), datetime)
+    assert_type(client.handle("packet-42", route_packet).result(), Packet)
+
+
+def talks(client: Client, packet: Packet) -> None:
+    handle = client.signal_with_start("all", DELIVERED, Delivery(delivered=True), collect, 3)
+    _ = assert_type(handle, Handle[list[Packet]])
+    handle.signal(DELIVERED, Delivery(delivered=False), request_id="ack-7")
+    handle.signal(NUDGE, None)
+    assert_type(handle.query(PROGRESS), dict[str, int])
+    assert_type(handle.update(ADD, packet, timeout=1.5), int)
+    assert_type(handle.update(CLEAR, None), list[Packet])
+    client.signal("all", ANSWERS, None)
+    assert_type(client.query("all", PROGRESS), dict[str, int])
+    assert_type(client.update("all", ADD, packet, request_id="r"), int)
+    client.signal_by_name("all", "answers", "true")
+    assert_type(client.query_by_name("all", "progress"), str)
+    assert_type(client.update_by_name("all", "clear", "null"), str)
+
+
+def steers(client: Client) -> None:
+    client.start("pinned", collect.options(pinned=True, id_reuse="use_existing"), 3).cancel("enough")
+    client.suspend("all", "the bank is closed")
+    client.resume("all")
+    assert_type(client.retry("all"), int)
+    assert_type(client.reset("all", 3), int)
+    _ = assert_type(client.fork("all", "other", to_event=1, input_="{}"), Handle[Any])
+
+
+# --- schedules and triggers ------------------------------------------------------------------------------
+
+
+def schedule_and_trigger(client: Client, packet: Packet) -> None:
+    schedules = Schedules(client)
+    schedules.create("nightly", Cron("30 2 * * *", "Europe/Berlin"), route_packet, packet, max_attempts=2)
+    schedules.update("nightly", Schedule(Cron("0 3 * * *"), overlap="buffer_one"))
+    schedules.update("nightly", Schedule(Cron("0 3 * * *")), tell)
+    assert_type(schedules.trigger("nightly"), str)
+
+
+@on.s3(suffix=".csv")
+@orchestrator
+async def import_file(ctx: Context, file: on.S3Object) -> int:
+    return len(file.key)
+
+
+@on.http("POST /packets")
+def accept(request: on.HttpRequest) -> on.Outcome:
+    return on.start(route_packet, Packet(request.body.encode()), max_attempts=2)
+
+
+assert_type(import_file.name, str)
+assert_type(accept, on.Trigger[on.HttpRequest])
 
 
 # --- tests -----------------------------------------------------------------------------------------------

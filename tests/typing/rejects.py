@@ -12,11 +12,16 @@ from durably import (
     Callback,
     Client,
     Context,
+    Query,
     RetryPolicy,
+    Signal,
+    Update,
     activity,
     callback_activity,
+    on,
     orchestrator,
 )
+from durably.schedules import Cron, Schedule, Schedules
 from durably.testing import Environment
 
 
@@ -149,6 +154,17 @@ def starts(client: Client, packet: Packet) -> None:
     delivery: Delivery = client.start("id", route_packet, packet).result()  # E: the result is a Packet
 
 
+# --- schedules and triggers ------------------------------------------------------------------------------
+
+
+def schedules_and_triggers(schedules: Schedules, packet: Packet) -> None:
+    schedules.create("id", Cron("0 3 * * *"), route_packet)  # E: the packet is missing
+    schedules.create("id", "0 3 * * *", route_packet, packet)  # E: a string is no schedule
+    schedules.update("id", Schedule(Cron("0 3 * * *"), overlap="never"))  # E: no such policy
+    on.start(route_packet)  # E: the packet is missing
+    on.s3()(other_result)  # E: takes no object of S3
+
+
 # --- tests ---------------------------------------------------------------------------------------------
 
 
@@ -170,6 +186,92 @@ def tests(env: Environment, packet: Packet) -> None:
     env.mock(price, other_result)  # E: takes something else
 
 
+# --- talking to executions -----------------------------------------------------------------------------
+
+DELIVERED = Signal[Delivery]("delivered")
+PROGRESS = Query[int]("progress")
+ADD = Update[Packet, int]("add")
+Signal[Delivery]()  # E: a name
+Signal[Delivery, int]("two")  # E: one type
+Update[Packet]("add")  # E: argument and result
+Query[int](name=3)  # E: a name is a string
+
+
+@orchestrator
+async def collect(ctx: Context, wanted: int) -> int:
+    return wanted
+
+
+async def receives(ctx: Context) -> None:
+    text: str = await ctx.receive(DELIVERED)  # E: a Delivery
+    delivery: Delivery = ctx.receive(DELIVERED)  # E: not awaited
+    await ctx.receive("delivered")  # E: the constant, not its name
+    await ctx.receive(PROGRESS)  # E: a query is no signal
+    async for each in ctx.signals(DELIVERED):
+        number: int = each  # E: a Delivery
+    await ctx.signal("id", DELIVERED, Packet(b""))  # E: a Delivery
+    ctx.signal("id", DELIVERED, Delivery(True))  # E: not awaited, it is never sent
+
+
+async def waits() -> int:
+    return 1
+
+
+async def counts(packet: Packet) -> int:
+    return 1
+
+
+def names(packet: Packet) -> str:
+    return "a"
+
+
+def handles(ctx: Context) -> None:
+    ctx.on_query(PROGRESS, lambda: "half")  # E: an int
+    ctx.on_query(PROGRESS, waits)  # E: a query cannot wait
+    ctx.on_query(PROGRESS, lambda packet: 1)  # E: a query has no argument
+    ctx.on_query(ADD, lambda: 1)  # E: an update is no query
+    ctx.on_update(ADD, names)  # E: the reply is an int
+    ctx.on_update(ADD, waits)  # E: the packet is handed over
+    ctx.on_update(ADD, counts, validate=waits)  # E: the packet is handed over
+    ctx.on_update(ADD, counts, names)  # E: by keyword
+    ctx.set_status()  # E: which status
+    ctx.patched(7)  # E: an id is a string
+
+
+@orchestrator
+async def parent(ctx: Context, packet: Packet) -> None:
+    await route_packet()  # E: the packet is missing
+    await route_packet(packet, "four")  # E: attempts are a number
+    number: int = await route_packet(packet)  # E: a Packet
+    route_packet(packet)  # E: not awaited, it never runs
+    child = await collect.start("three")  # E: a number
+    other: str = await (await collect.start(3))  # E: an int
+    (await collect.start(3)).result()  # E: it is awaited
+    await (await collect.start(3)).signal(DELIVERED, 7)  # E: a Delivery
+    await collect.options(parent_close="forget")(3)  # E: terminate, cancel or abandon
+    await collect.options(execution_id=3)(3)  # E: an id is a string
+
+
+def talks(client: Client, packet: Packet) -> None:
+    handle = client.start("id", collect, 3)
+    handle.signal(DELIVERED, packet)  # E: a Delivery
+    handle.signal("delivered", Delivery(True))  # E: the constant, not its name
+    handle.signal(DELIVERED)  # E: the payload is missing
+    handle.signal(ADD, packet)  # E: an update is no signal
+    text: str = handle.query(PROGRESS)  # E: an int
+    handle.query(DELIVERED)  # E: a signal is no query
+    reply: str = handle.update(ADD, packet)  # E: an int
+    handle.update(ADD, Delivery(True))  # E: a Packet
+    handle.update(ADD, packet, 5)  # E: by keyword
+    client.signal_with_start("id", DELIVERED, Delivery(True), collect)  # E: wanted is missing
+    client.signal_with_start("id", DELIVERED, packet, collect, 3)  # E: a Delivery
+    client.signal_by_name("id", "delivered", {"delivered": True})  # E: JSON text
+    client.reset("id", "3")  # E: a number
+    client.reset("id")  # E: to where
+    client.fork("id", "other", 3)  # E: by keyword
+    run: str = client.retry("id")  # E: a number
+
+
 # --- inside an orchestrator ----------------------------------------------------------------------------
 
 
@@ -178,6 +280,10 @@ def asks(ctx: Context, error: ActivityError, callback: Callback[Delivery]) -> No
     text: str = ctx.uuid4()  # E: a UUID
     ctx.execution_id = "other"  # E: read-only
     ctx.sleep(3)  # E: asyncio.sleep is the one sleep
+    ctx.saga().compensate(get_route)  # E: its argument is missing
+    ctx.saga().compensate(len, [])  # E: no awaitable
+    ctx.map(get_route, [1, 2])  # E: items are lists of strings
+    ctx.race(get_route([]), 7)  # E: 7 cannot be awaited
     error.matches(ValueError("boom"))  # E: a class or its name, no instance
     callback.url = "elsewhere"  # E: read-only
     number: int = callback.url  # E: a str

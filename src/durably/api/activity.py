@@ -82,6 +82,7 @@ class Activity(Generic[P, R]):
         timeout: timedelta | None = None,
         schedule_to_start: timedelta | None = None,
         schedule_to_close: timedelta | None = None,
+        heartbeat_timeout: timedelta | None = None,
         at_most_once: bool | None = None,
         local: bool | None = None,
     ) -> Self:
@@ -95,6 +96,7 @@ class Activity(Generic[P, R]):
             timeout=_duration(old.start_to_close_ms) if timeout is None else timeout,
             schedule_to_start=_duration(old.schedule_to_start_ms) if schedule_to_start is None else schedule_to_start,
             schedule_to_close=_duration(old.schedule_to_close_ms) if schedule_to_close is None else schedule_to_close,
+            heartbeat_timeout=_duration(old.heartbeat_ms) if heartbeat_timeout is None else heartbeat_timeout,
             at_most_once=bool(old.at_most_once) if at_most_once is None else at_most_once,
             mode=mode,
         )
@@ -232,6 +234,7 @@ def activity(
     timeout: timedelta | None = None,
     schedule_to_start: timedelta | None = None,
     schedule_to_close: timedelta | None = None,
+    heartbeat_timeout: timedelta | None = None,
     at_most_once: bool = False,
     local: bool = False,
 ) -> ActivityDecorator: ...
@@ -245,6 +248,7 @@ def activity(
     timeout: timedelta | None = None,
     schedule_to_start: timedelta | None = None,
     schedule_to_close: timedelta | None = None,
+    heartbeat_timeout: timedelta | None = None,
     at_most_once: bool = False,
     local: bool = False,
 ) -> Any:
@@ -258,6 +262,7 @@ def activity(
         timeout: start-to-close, how long one attempt may run.
         schedule_to_start: how long an attempt may wait in its queue.
         schedule_to_close: how long all attempts together may take.
+        heartbeat_timeout: how long an attempt may go without `heartbeat()` before it counts as timed out.
         at_most_once: claim each attempt before it runs, so that no attempt runs twice.
         local: run beside the turn that schedules it, without a queue.
 
@@ -279,6 +284,7 @@ def activity(
                 timeout=timeout,
                 schedule_to_start=schedule_to_start,
                 schedule_to_close=schedule_to_close,
+                heartbeat_timeout=heartbeat_timeout,
                 at_most_once=at_most_once,
                 mode="local" if local else None,
             ),
@@ -300,6 +306,7 @@ def callback_activity(
     timeout: timedelta | None = None,
     schedule_to_start: timedelta | None = None,
     schedule_to_close: timedelta | None = None,
+    heartbeat_timeout: timedelta | None = None,
 ) -> CallbackActivityDecorator: ...
 def callback_activity(
     fn: Callable[..., Any] | None = None,
@@ -311,6 +318,7 @@ def callback_activity(
     timeout: timedelta | None = None,
     schedule_to_start: timedelta | None = None,
     schedule_to_close: timedelta | None = None,
+    heartbeat_timeout: timedelta | None = None,
 ) -> Any:
     """Make a function a callback activity: it hands a request over, the result arrives over HTTP.
 
@@ -323,6 +331,7 @@ def callback_activity(
         timeout: the deadline: how long after an attempt began its callback is accepted. By default for ever.
         schedule_to_start: how long an attempt may wait in its queue.
         schedule_to_close: how long all attempts together may take.
+        heartbeat_timeout: how long an attempt may go without a POST to `callback.url + "/heartbeat"`.
 
     Raises:
         DefinitionError: `fn` does not take a `Callback[T]` first.
@@ -340,6 +349,7 @@ def callback_activity(
                 timeout=timeout,
                 schedule_to_start=schedule_to_start,
                 schedule_to_close=schedule_to_close,
+                heartbeat_timeout=heartbeat_timeout,
                 at_most_once=False,
                 mode="callback",
             ),
@@ -355,6 +365,7 @@ def _settings(
     timeout: timedelta | None,
     schedule_to_start: timedelta | None,
     schedule_to_close: timedelta | None,
+    heartbeat_timeout: timedelta | None,
     at_most_once: bool,
     mode: ActivityMode | None,
 ) -> ActivityOptions:
@@ -366,6 +377,11 @@ def _settings(
         )
     if mode == "callback" and at_most_once:
         raise DefinitionError(f"activity {name}: a callback activity cannot be at_most_once.")
+    if mode == "local" and heartbeat_timeout is not None:
+        raise DefinitionError(
+            f"activity {name}: local=True and heartbeat_timeout exclude each other, because a local activity lasts no "
+            "longer than the turn it runs beside. Drop one of them."
+        )
     return ActivityOptions(
         retry=retry,
         start_to_close_ms=_milliseconds(name, "timeout", timeout),
@@ -373,6 +389,7 @@ def _settings(
         schedule_to_close_ms=_milliseconds(name, "schedule_to_close", schedule_to_close),
         mode=mode,
         at_most_once=True if at_most_once else None,
+        heartbeat_ms=_milliseconds(name, "heartbeat_timeout", heartbeat_timeout),
     )
 
 

@@ -61,6 +61,7 @@ class Orchestrator(Generic[P, R]):
         self.name = name
         self.aliases = aliases
         self.start_options = StartOptions()
+        self.triggers: list[Any] = []  # those of `durably.on`
         functools.update_wrapper(cast("Callable[..., Any]", self), fn, updated=())
 
     def __repr__(self) -> str:

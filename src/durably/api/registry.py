@@ -15,6 +15,8 @@ from durably.core.errors import DefinitionError, UnknownOrchestratorError
 from durably.core.execution import Program
 from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape
 
+_OWN = "durably."
+
 
 @dataclass(frozen=True, slots=True)
 class RunnableActivity:
@@ -60,20 +62,15 @@ class Registry:
         self._programs: dict[str, Program] = {}
         self._inputs: dict[str, ArgumentsShape] = {}
         self._activities: dict[str, RunnableActivity] = {}
+        self._met_own = False
         sources: dict[str, Callable[..., Any]] = {}
         for definition in orchestrators:
-            program = definition.program(codec)
-            arguments = definition.arguments_shape(codec)
-            for name in (definition.name, *definition.aliases):
+            for name in self._add_orchestrator(definition):
                 self._claim(name, definition.fn, sources)
-                self._programs[name] = program
-                self._inputs[name] = arguments
         orchestrator_functions = list(sources.values())
         for activity in activities:
-            runnable = RunnableActivity(activity, activity.arguments_shape(codec), activity.result_shape(codec))
-            for name in (activity.name, *activity.aliases):
+            for name in self._add_activity(activity):
                 self._claim(name, activity.implementation, sources)
-                self._activities[name] = runnable
         self.code_version = code_version or _hash_of(orchestrator_functions)
 
     @property
@@ -88,10 +85,12 @@ class Registry:
 
     def program(self, name: str) -> Program | None:
         """The orchestrator of that name, or None."""
+        self._meet(name)
         return self._programs.get(name)
 
     def activity(self, name: str) -> RunnableActivity | None:
         """The activity of that name, or None."""
+        self._meet(name)
         return self._activities.get(name)
 
     def input_shape(self, orchestrator: str) -> ArgumentsShape:
@@ -100,6 +99,7 @@ class Registry:
         Raises:
             UnknownOrchestratorError: there is none of that name.
         """
+        self._meet(orchestrator)
         shape = self._inputs.get(orchestrator)
         if shape is None:
             known = ", ".join(self.orchestrator_names) or "none"
@@ -109,7 +109,32 @@ class Registry:
             )
         return shape
 
+    def _add_orchestrator(self, definition: Orchestrator[..., Any]) -> tuple[str, ...]:
+        names = (definition.name, *definition.aliases)
+        self._programs.update(dict.fromkeys(names, definition.program(self.codec)))
+        self._inputs.update(dict.fromkeys(names, definition.arguments_shape(self.codec)))
+        return names
+
+    def _add_activity(self, activity: Activity[..., Any]) -> tuple[str, ...]:
+        names = (activity.name, *activity.aliases)
+        shapes = activity.arguments_shape(self.codec), activity.result_shape(self.codec)
+        self._activities.update(dict.fromkeys(names, RunnableActivity(activity, *shapes)))
+        return names
+
+    def _meet(self, name: str) -> None:
+        """Learn durably's own definitions, those behind schedules, when one of them is asked for first."""
+        if name.startswith(_OWN) and not self._met_own:
+            from durably.api.scheduler import find_instants, run_schedule
+
+            self._add_orchestrator(run_schedule)
+            self._add_activity(find_instants)
+            self._met_own = True
+
     def _claim(self, name: str, fn: Callable[..., Any], taken: dict[str, Callable[..., Any]]) -> None:
+        if name.startswith(_OWN):
+            raise DefinitionError(
+                f"{_place(fn)} cannot be named {name!r}: names that begin with {_OWN!r} are durably's."
+            )
         other = taken.get(name)
         if other is not None and other is not fn:
             raise DefinitionError(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from durably.aws.surroundings import Surroundings as Surroundings
     from durably.aws.sweeper import sweeper_handler as sweeper_handler
     from durably.aws.timers import timers_handler as timers_handler
+    from durably.aws.triggers import trigger_handler as trigger_handler
 
 _HOME_OF = {
     "Surroundings": "durably.aws.surroundings",
@@ -25,6 +26,7 @@ _HOME_OF = {
     "orchestrator_handler": "durably.aws.orchestrator",
     "sweeper_handler": "durably.aws.sweeper",
     "timers_handler": "durably.aws.timers",
+    "trigger_handler": "durably.aws.triggers",
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "orchestrator_handler",
     "sweeper_handler",
     "timers_handler",
+    "trigger_handler",
 ]
 
 

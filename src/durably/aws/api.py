@@ -1,4 +1,4 @@
-"""The function behind the management routes: start, describe, list, result, history, terminate.
+"""The function behind the management routes: start executions, look at them, talk to them, steer them.
 
 API Gateway lets only requests through that IAM allows.
 """
@@ -6,57 +6,78 @@ API Gateway lets only requests through that IAM allows.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
-from durably.api.orchestrator import IdReuse, Orchestrator, StartOptions
+from durably.api.orchestrator import Orchestrator, StartOptions
 from durably.api.registry import Registry
+from durably.aws.completions import add_completions
+from durably.aws.forms import (
+    LONGEST_WAIT_S,
+    F,
+    ForkForm,
+    ReasonForm,
+    ResetForm,
+    SignalForm,
+    SignalWithStartForm,
+    StartForm,
+    UpdateForm,
+    filled,
+)
+from durably.aws.limits import TimeLimit
 from durably.aws.requests import answer, answer_large, body_of, refusal_of, routed
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.client import Client
 from durably.core.errors import (
+    ActivityNotAwaitedError,
     ClientError,
+    ContendedError,
     DurablyError,
     ExecutionClosedError,
     ExecutionExistsError,
     ExecutionNotFoundError,
+    NothingToRetryError,
     PayloadError,
+    QueryError,
+    ResultTimeoutError,
     StorageError,
+    TurnTimeoutError,
     UnknownOrchestratorError,
+    UpdateFailedError,
+    UpdateRejectedError,
 )
-from durably.ports.records import Status
+from durably.ports.records import Record, Status
 from durably.runtime.start import existing_record, start_execution
-from durably.views import description_view, history_view, record_view, result_view
+from durably.views import description_view, history_view, record_view, result_view, update_view
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 _STATUS: dict[type[DurablyError], int] = {
+    ActivityNotAwaitedError: 404,
     ExecutionNotFoundError: 404,
     UnknownOrchestratorError: 404,
     ExecutionExistsError: 409,
+    NothingToRetryError: 409,
     ExecutionClosedError: 410,
+    QueryError: 422,
     ClientError: 400,
     PayloadError: 400,
+    ContendedError: 503,
     StorageError: 503,
 }
-_A_STRING, _AN_OBJECT = (str, "a string"), (dict, "an object")
-_Fields: TypeAlias = Mapping[str, tuple[type, str]]
-_START: _Fields = {
-    "execution_id": _A_STRING,
-    "orchestrator": _A_STRING,
-    "input": _AN_OBJECT,
-    "id_reuse": _A_STRING,
-    "request_id": _A_STRING,
-}
-_REQUIRED = ("execution_id", "orchestrator")
-_ID_REUSE: tuple[IdReuse, ...] = get_args(IdReuse)
 _STATUSES: tuple[Status, ...] = get_args(Status)
 _LARGEST_PAGE = 1000
+
+
+class _RefusedBodyError(Exception):
+    def __init__(self, refusal: Response[str]) -> None:
+        super().__init__()
+        self.answer = refusal
 
 
 def api_handler(*orchestrators: Orchestrator[..., Any], surroundings: Surroundings | None = None) -> ApiHandler:
@@ -70,7 +91,7 @@ def api_handler(*orchestrators: Orchestrator[..., Any], surroundings: Surroundin
 
 
 class ApiHandler:
-    """Answers 200, 201 (started), 202 (termination on its way), 400, 404, 409, 410, 413, 415, 503."""
+    """Answers 200, 201 (started), 202 (stored, and on its way), 400, 404, 409, 410, 413, 415, 422, 503."""
 
     def __init__(self, orchestrators: Sequence[Orchestrator[..., Any]], surroundings: Surroundings | None) -> None:
         self.orchestrators = tuple(orchestrators)
@@ -81,8 +102,21 @@ class ApiHandler:
         app.get("/executions/<execution_id>")(self._describe)
         app.get("/executions/<execution_id>/result")(self._result)
         app.get("/executions/<execution_id>/history")(self._history)
+        app.post("/executions/<execution_id>/signals/<name>")(self._signal)
+        app.put("/executions/<execution_id>/signals/<name>")(self._signal_with_start)
+        app.post("/executions/<execution_id>/updates/<name>")(self._update)
+        app.get("/executions/<execution_id>/queries/<name>")(self._ask)
+        app.post("/executions/<execution_id>/cancel")(self._cancel)
+        app.post("/executions/<execution_id>/suspend")(self._suspend)
+        app.post("/executions/<execution_id>/resume")(self._resume)
         app.post("/executions/<execution_id>/terminate")(self._terminate)
+        app.post("/executions/<execution_id>/retry")(self._retry)
+        app.post("/executions/<execution_id>/reset")(self._reset)
+        app.post("/executions/<execution_id>/forks")(self._fork)
+        app.get("/openapi.json")(self._openapi)
+        add_completions(app, lambda: self._surroundings, lambda: self._registry)
         app.exception_handler(DurablyError)(self._refuse)
+        app.exception_handler(_RefusedBodyError)(self._refuse_body)
         prepare_in_lambda(lambda: self._client)
 
     def __call__(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -105,26 +139,21 @@ class ApiHandler:
     # --- routes ---------------------------------------------------------------------------------------------------
 
     def _start(self) -> Response[str]:
-        fields = self._fields(_START, required=_REQUIRED)
-        if isinstance(fields, Response):
-            return fields
-        reuse = fields.get("id_reuse", "reject")
-        if reuse not in _ID_REUSE:
-            raise ClientError(f"id_reuse must be one of {', '.join(_ID_REUSE)}, got {reuse!r}.")
-        of, input_ = self._surroundings, json.dumps(fields.get("input", {}), ensure_ascii=False, separators=(",", ":"))
-        self._registry.input_shape(fields["orchestrator"]).decode(input_)
+        form = self._form(StartForm)
+        of, input_ = self._surroundings, _text(form.input)
+        self._registry.input_shape(form.orchestrator).decode(input_)
         asked_at_ms = of.clock.now_ms()
         record, _ = start_execution(
             of.backend,
             of.clock,
             of.entropy,
-            execution_id=fields["execution_id"],
-            orchestrator=fields["orchestrator"],
+            execution_id=form.execution_id,
+            orchestrator=form.orchestrator,
             input_=input_,
-            options=StartOptions(id_reuse=reuse, request_id=fields.get("request_id")),
+            options=StartOptions(id_reuse=form.id_reuse, request_id=form.request_id, pinned=form.pinned),
             code_version=self._registry.code_version,
         )
-        return answer(201 if record.started_at_ms >= asked_at_ms else 200, record_view(record))
+        return self._started(record, asked_at_ms)
 
     def _list(self) -> Response[str]:
         asked = self._query("status", "orchestrator", "limit", "cursor")
@@ -159,26 +188,114 @@ class ApiHandler:
         following = after + limit if len(entries) > after + limit else None
         return answer_large(self._app.current_event, {"events": history_view(page), "after": following})
 
+    def _signal(self, execution_id: str, name: str) -> Response[str]:
+        form = self._form(SignalForm)
+        id_, name, request_id = unquote(execution_id), unquote(name), form.request_id or self._new_id()
+        self._client.signal_by_name(id_, name, _text(form.payload), request_id=request_id)
+        return answer(202, {"message": f"The signal {name} to {id_} is on its way.", "request_id": request_id})
+
+    def _signal_with_start(self, execution_id: str, name: str) -> Response[str]:
+        form = self._form(SignalWithStartForm)
+        id_, asked_at_ms = unquote(execution_id), self._surroundings.clock.now_ms()
+        self._client.signal_with_start_by_name(
+            id_,
+            unquote(name),
+            _text(form.payload),
+            orchestrator=form.orchestrator,
+            input_=_text(form.input),
+            options=StartOptions(id_reuse=form.id_reuse, request_id=form.request_id),
+        )
+        return self._started(existing_record(self._surroundings.backend, id_), asked_at_ms)
+
+    def _update(self, execution_id: str, name: str) -> Response[str]:
+        form = self._form(UpdateForm)
+        id_, request_id = unquote(execution_id), form.request_id or self._new_id()
+        try:
+            reply = self._client.update_by_name(
+                id_, unquote(name), _text(form.payload), request_id=request_id, timeout=form.timeout
+            )
+        except ResultTimeoutError:
+            said = "There is no reply yet. Send the same request again, with this request_id, to get it."
+            return answer(202, {"message": said, "request_id": request_id})
+        except (UpdateRejectedError, UpdateFailedError) as error:
+            return answer(422, {"message": str(error), **update_view(id_, request_id, refusal=error)})
+        view = update_view(id_, request_id, result=json.loads(reply))
+        return answer_large(self._app.current_event, view)
+
+    def _ask(self, execution_id: str, name: str) -> Response[str]:
+        self._query()
+        id_, name = unquote(execution_id), unquote(name)
+        with TimeLimit(LONGEST_WAIT_S, TurnTimeoutError):
+            text = self._client.query_by_name(id_, name)
+        view = {"execution_id": id_, "query": name, "answer": json.loads(text)}
+        return answer_large(self._app.current_event, view)
+
+    def _cancel(self, execution_id: str) -> Response[str]:
+        return self._steer(execution_id, self._client.cancel, "cancellation")
+
+    def _suspend(self, execution_id: str) -> Response[str]:
+        return self._steer(execution_id, self._client.suspend, "suspension")
+
+    def _resume(self, execution_id: str) -> Response[str]:
+        return self._steer(execution_id, self._client.resume, "resumption")
+
     def _terminate(self, execution_id: str) -> Response[str]:
-        fields = self._fields({"reason": _A_STRING})
-        if isinstance(fields, Response):
-            return fields
+        return self._steer(execution_id, self._client.terminate, "termination")
+
+    def _steer(self, execution_id: str, steer: Callable[[str, str], None], what: str) -> Response[str]:
+        form = self._form(ReasonForm)
         id_ = unquote(execution_id)
-        self._client.terminate(id_, fields.get("reason", "terminated through the API"))
-        return answer(202, {"message": f"The termination of {id_} is on its way."})
+        steer(id_, form.reason)
+        return answer(202, {"message": f"The {what} of {id_} is on its way."})
+
+    def _retry(self, execution_id: str) -> Response[str]:
+        form = self._form(ReasonForm)
+        self._client.retry(unquote(execution_id), form.reason)
+        return self._record(200, unquote(execution_id))
+
+    def _reset(self, execution_id: str) -> Response[str]:
+        form = self._form(ResetForm)
+        self._client.reset(unquote(execution_id), form.to_event, form.reason)
+        return self._record(200, unquote(execution_id))
+
+    def _fork(self, execution_id: str) -> Response[str]:
+        form = self._form(ForkForm)
+        input_ = None if form.input is None else _text(form.input)
+        self._client.fork(unquote(execution_id), form.execution_id, to_event=form.to_event, input_=input_)
+        return self._record(201, form.execution_id)
+
+    def _openapi(self) -> Response[str]:
+        from durably.aws.openapi import document  # only who asks pays for it
+
+        self._query()
+        return answer(200, document())
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+
+    def _started(self, record: Record, asked_at_ms: int) -> Response[str]:
+        return answer(201 if record.started_at_ms >= asked_at_ms else 200, record_view(record))
+
+    def _record(self, status: int, execution_id: str) -> Response[str]:
+        return answer(status, record_view(existing_record(self._surroundings.backend, execution_id)))
+
+    def _new_id(self) -> str:
+        return self._surroundings.entropy.ulid(self._surroundings.clock.now_ms())
 
     def _refuse(self, error: DurablyError) -> Response[str]:
         status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
         return answer(status, {"message": str(error)})
 
+    def _refuse_body(self, error: _RefusedBodyError) -> Response[str]:
+        return error.answer
+
     # --- what requests carry ----------------------------------------------------------------------------------------
 
-    def _fields(self, known: _Fields, required: Sequence[str] = ()) -> dict[str, Any] | Response[str]:
-        """The fields of the body, which is an object, or the answer that refuses it."""
+    def _form(self, form: type[F]) -> F:
+        """The body, filled into a form."""
         event = self._app.current_event
         refusal = refusal_of(event, limit=self._surroundings.limits.payload_bytes)
         if refusal is not None:
-            return refusal
+            raise _RefusedBodyError(refusal)
         body = body_of(event)
         try:
             value: object = json.loads(body) if body.strip() else {}
@@ -187,17 +304,7 @@ class ApiHandler:
             raise ClientError(f"The body is not JSON that can be stored: {error}.") from error
         if not isinstance(value, dict):
             raise ClientError(f"The body must be a JSON object, got {type(value).__name__}.")
-        fields = cast("dict[str, Any]", value)
-        for name, given in fields.items():
-            if name not in known:
-                raise ClientError(f"Unknown field {name!r}; there are {', '.join(known)}.")
-            kind, wanted = known[name]
-            if not isinstance(given, kind):
-                raise ClientError(f"{name} must be {wanted}, got {type(given).__name__}.")
-        for name in required:
-            if name not in fields:
-                raise ClientError(f"The field {name} is missing.")
-        return fields
+        return filled(form, cast("dict[str, Any]", value))
 
     def _query(self, *known: str) -> dict[str, str]:
         """The query string's parameters."""
@@ -207,6 +314,10 @@ class ApiHandler:
                 there = f"there are {', '.join(known)}" if known else "this route has none"
                 raise ClientError(f"Unknown parameter {name!r}; {there}.")
         return asked
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _number(

@@ -1,4 +1,4 @@
-"""The function behind `POST /callbacks/{token}` and `POST /callbacks/{token}/failure`: results from outside (P7).
+"""The function behind `POST /callbacks/{token}`, also with `/failure` and `/heartbeat`: results from outside (P7).
 
 The routes carry no authorisation: the token is one.
 """
@@ -16,7 +16,7 @@ from durably.api.activity import Activity
 from durably.aws.requests import answer, body_of, refusal_of, routed
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.core.errors import StorageError
-from durably.runtime.callback_bodies import STATUS, complete_with_body, fail_with_body
+from durably.runtime.callback_bodies import STATUS, beat_with_body, complete_with_body, fail_with_body
 from durably.runtime.callbacks import CallbackAnswer
 from durably.runtime.runtime import Runtime
 
@@ -45,6 +45,7 @@ class CallbacksHandler:
         self._app = APIGatewayHttpResolver()
         self._app.post("/callbacks/<token>")(self._complete)
         self._app.post("/callbacks/<token>/failure")(self._fail)
+        self._app.post("/callbacks/<token>/heartbeat")(self._beat)
         prepare_in_lambda(lambda: self._runtime)
 
     def __call__(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -62,6 +63,9 @@ class CallbacksHandler:
     def _fail(self, token: str) -> Response[str]:
         return self._settle(token, fail_with_body)
 
+    def _beat(self, token: str) -> Response[str]:
+        return self._settle(token, beat_with_body)
+
     def _settle(self, token: str, settle: Callable[[Runtime, str, bytes], CallbackAnswer]) -> Response[str]:
         event = self._app.current_event
         refusal = refusal_of(event, limit=self._runtime.limits.payload_bytes)
@@ -72,4 +76,4 @@ class CallbacksHandler:
         except StorageError as error:
             _logger.warning("the store refused a callback: %s", error)
             return answer(503, {"message": "The result could not be stored. Repeat the request later."})
-        return answer(STATUS[settled.verdict], {"message": settled.message})
+        return answer(STATUS[settled.verdict], settled.body)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from durably.aws.batch import Batch, Response
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
-from durably.ports.messages import CallbackDeadline, Delivery, Errand, Outgoing
+from durably.ports.messages import CallbackDeadline, Delivery, Errand, HeartbeatCheck, Outgoing
 from durably.runtime.callbacks import callback_deadline
 from durably.runtime.errands import run_errand
+from durably.runtime.heartbeats import check_heartbeat
 from durably.runtime.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -51,8 +52,12 @@ class TimersHandler:
         if isinstance(message, Errand):
             run_errand(self._runtime, delivery)
             return
-        if isinstance(message, CallbackDeadline) and due_ms <= self._runtime.clock.now_ms():
-            callback_deadline(self._runtime, delivery)
-            return
+        if due_ms <= self._runtime.clock.now_ms():
+            if isinstance(message, CallbackDeadline):
+                callback_deadline(self._runtime, delivery)
+                return
+            if isinstance(message, HeartbeatCheck):
+                check_heartbeat(self._runtime, delivery)
+                return
         backend.send([Outgoing(message, due_ms)])
         backend.acknowledge([delivery.receipt])

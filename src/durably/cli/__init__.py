@@ -51,6 +51,14 @@ def _run(options: Options) -> int:
             from durably.cli import histories
 
             return histories.export(options) if options.command == "export" else histories.replay(options)
+        if options.command == "schedules":
+            from durably.cli.schedules import schedules
+
+            return schedules(options)
+        if options.command in ("complete", "fail"):
+            from durably.cli import completions
+
+            return completions.complete(options) if options.command == "complete" else completions.fail(options)
         from durably.cli.commands import COMMANDS
 
         return COMMANDS[options.command](options)

@@ -17,14 +17,31 @@ DEFAULT_DATABASE = "durably.db"
 DEFAULT_PORT = 8700
 DEFAULT_GRACE_S = 30.0
 DEFAULT_REPLAY_S = 60.0
+DEFAULT_REPLY_S = 30.0
 DEFAULT_SOURCES = ("orchestrators", "activities")
 
-_STATUSES = ("running", "stalled", "completed", "failed", "terminated")
+STATUSES = ("running", "stalled", "suspended", "completed", "failed", "cancelled", "terminated")
 _ID_REUSE = ("reject", "allow_if_closed", "use_existing")
 _FORMATS = ("text", "json", "github")
 _LEVELS = ("debug", "info", "warning", "error")
 _A_TURN = "how long the orchestrator's function runs for a turn (default: %(default)s)"
 _AN_ACTIVITY = "how long an activity's function runs for an attempt (default: %(default)s)"
+_STEERING = {  # help and description
+    "cancel": (
+        "ask an execution to cancel itself",
+        "Ask an execution to cancel itself: CancelledError where it waits, so that it can clean up.",
+    ),
+    "suspend": ("run nothing until it is resumed", "Keep what arrives for an execution, and run nothing of its code."),
+    "resume": ("go on after suspend", "Go on where suspend stopped, with what has arrived since."),
+    "terminate": (
+        "end an execution without asking its code",
+        "End an execution without asking its code. What it has done is not undone.",
+    ),
+    "retry": (
+        "open one that failed again",
+        "Open an execution that did not complete at its last good point: what failed runs again, nothing else does.",
+    ),
+}
 _EXAMPLES = """\
 example:
   durably dev                                          in one terminal; then, in another:
@@ -63,8 +80,19 @@ def _parser() -> argparse.ArgumentParser:
     history.description = "List what happened in an execution, in order, each event followed by what it caused."
     _add_one(history)
     _add_result(commands.add_parser("result", help="print what an execution returned"))
-    _add_terminate(commands.add_parser("terminate", help="end an execution without asking its code"))
     _add_lint(commands.add_parser("lint", help="find what in orchestrators would not survive a replay"))
+    _add_signal(commands.add_parser("signal", help="send a signal"))
+    _add_query(commands.add_parser("query", help="ask an execution, open or closed"))
+    _add_update(commands.add_parser("update", help="send a request and print the reply"))
+    for name, (help_, description) in _STEERING.items():
+        _add_steering(commands.add_parser(name, help=help_), description)
+    _add_reset(commands.add_parser("reset", help="go back to an event, in a new run"))
+    _add_answer(commands.add_parser("complete", help="complete a callback activity"), "result", "RESULT")
+    _add_answer(commands.add_parser("fail", help="fail a callback activity"), "message", "MESSAGE")
+    _add_fork(commands.add_parser("fork", help="start another execution from an event of this one"))
+    from durably.cli.schedule_arguments import add_schedules
+
+    add_schedules(commands.add_parser("schedules", help="start executions at instants"), _add_common)
     _add_cost(commands.add_parser("cost", help="price an execution on AWS"))
     _add_export(commands.add_parser("export", help="write the history of an execution to a file"))
     _add_replay(commands.add_parser("replay", help="replay recorded histories against today's code"))
@@ -141,6 +169,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--input-file", metavar="FILE", help="the same from a file; - for standard input")
     parser.add_argument("--id-reuse", choices=_ID_REUSE, default="reject", help="if the id is taken (default: reject)")
     parser.add_argument("--request-id", metavar="TEXT", help="the same start under the same request id happens once")
+    parser.add_argument("--pinned", action="store_true", help="only this version of the code runs it")
     _add_sources(parser)
     _add_wait(parser)
     _add_database(parser)
@@ -153,11 +182,82 @@ def _add_result(parser: argparse.ArgumentParser) -> None:
     _add_wait(parser)
 
 
-def _add_terminate(parser: argparse.ArgumentParser) -> None:
-    parser.description = "End an execution without asking its code. What it has done is not undone."
+def _add_signal(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Send a signal. When this returns it is stored."
+    _add_message(parser, "signal")
+
+
+def _add_query(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Ask an execution, open or closed, and print the answer as JSON. Its code is replayed here."
     _add_one(parser)
+    parser.add_argument("name", metavar="NAME", help="of the query")
+    _add_sources(parser)
+
+
+def _add_update(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Send a request and print the reply as JSON. If it is refused or fails, say why; exit with 1."
+    _add_message(parser, "update")
     parser.add_argument(
-        "--reason", default="terminated from the command line", metavar="TEXT", help="is recorded with its end"
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_REPLY_S,
+        metavar="SECONDS",
+        help="how long to wait for the reply (default: %(default)g)",
+    )
+
+
+def _add_message(parser: argparse.ArgumentParser, kind: str) -> None:
+    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+    parser.add_argument("name", metavar="NAME", help=f"of the {kind}")
+    parser.add_argument("payload", metavar="JSON", help="what it carries; null for nothing")
+    parser.add_argument("--request-id", metavar="TEXT", help=f"the same {kind} under the same request id arrives once")
+    _add_database(parser)
+    _add_json(parser)
+
+
+def _add_steering(parser: argparse.ArgumentParser, description: str) -> None:
+    parser.description = description
+    _add_one(parser)
+    parser.add_argument("--reason", default="asked for on the command line", metavar="TEXT", help="is recorded with it")
+
+
+def _add_reset(parser: argparse.ArgumentParser) -> None:
+    _add_steering(
+        parser,
+        "Go back to an event of the current run, in a new one. Signals that came later are kept, results are not.",
+    )
+    _add_to_event(parser, required=True)
+
+
+def _add_fork(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Start another execution with the history of this one up to an event."
+    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+    parser.add_argument("new_id", metavar="NEW_ID", help="of the new one")
+    _add_to_event(parser, required=False)
+    parser.add_argument("--input", metavar="JSON", help="another input, by parameter name; with event 1 only")
+    _add_sources(parser)
+    _add_database(parser)
+    _add_json(parser)
+
+
+def _add_answer(parser: argparse.ArgumentParser, name: str, metavar: str) -> None:
+    parser.description = (
+        "Answer for the outside world where a callback will not come by itself. `durably show` lists the "
+        "numbers of those that are open."
+    )
+    _add_one(parser)
+    parser.add_argument("activity", type=_count, metavar="N", help="number of the activity in the history")
+    parser.add_argument(name, metavar=metavar, help="JSON" if name == "result" else "why; its policy may try again")
+
+
+def _add_to_event(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--to-event",
+        type=_count,
+        required=required,
+        default=None if required else 1,
+        metavar="N",
+        help="number in `durably history` of the last event to keep" + ("" if required else " (default: 1)"),
     )
 
 
@@ -200,7 +300,7 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
         metavar="WHEN",
         help="leave out what was started earlier: 90m, 12h, 7d ago, or 2030-01-31, 2030-01-31T12:00+01:00",
     )
-    parser.add_argument("--status", choices=_STATUSES)
+    parser.add_argument("--status", choices=STATUSES)
     parser.add_argument("--orchestrator", metavar="NAME")
     parser.add_argument("--limit", type=_count, default=1_000, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
@@ -218,17 +318,21 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.description = "List executions, newest first."
-    parser.add_argument("--status", choices=_STATUSES)
+    parser.add_argument("--status", choices=STATUSES)
     parser.add_argument("--orchestrator", metavar="NAME")
     parser.add_argument("--limit", type=_count, default=50, metavar="N", help="(default: %(default)s)")
     _add_database(parser)
     _add_json(parser)
 
 
-def _add_one(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+def _add_common(parser: argparse.ArgumentParser) -> None:
     _add_database(parser)
     _add_json(parser)
+
+
+def _add_one(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("execution_id", metavar="ID", help="of the execution")
+    _add_common(parser)
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:

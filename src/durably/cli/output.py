@@ -16,9 +16,6 @@ from durably.descriptions import Description
 from durably.ports.records import Record
 from durably.views import event_view
 
-_PAYLOADS = frozenset({"input", "result"})
-_NO_ATTRIBUTES = frozenset({"kind", "at_ms"})
-
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output; readable on a terminal, one line for programs."""
@@ -46,14 +43,17 @@ def record_row(record: Record, now: datetime) -> tuple[str, ...]:
     """A row of `durably list`."""
     started = instant(record.started_at_ms)
     ended = now if record.closed_at_ms is None else instant(record.closed_at_ms)
-    return record.execution_id, record.orchestrator, record.status, moment(started), duration(ended - started)
+    run = "" if record.run == 1 else f" (run {record.run})"
+    took = duration(ended - started)
+    said = record.custom_status or ""
+    return record.execution_id, record.orchestrator, f"{record.status}{run}", moment(started), took, said
 
 
 def event_row(entry: HistoryEntry) -> tuple[str, ...]:
     """A row of `durably history`."""
     shown = event_view(entry)
     attributes: Mapping[str, Any] = shown["attributes"]
-    text = " ".join(f"{name}={_brief(value)}" for name, value in attributes.items() if value is not None)
+    text = " ".join(f"{name}={_brief(value)}" for name, value in attributes.items() if value not in (None, []))
     at = shown["at"]
     stamp = "" if at is None else moment(datetime.fromisoformat(at), milliseconds=True)
     return str(entry.number), stamp, entry.event.kind, "yes" if entry.applied else "no", text
@@ -77,6 +77,7 @@ def print_description(described: Description, result: str | None, now: datetime)
     facts = [
         ("orchestrator", described.orchestrator),
         ("status", described.status),
+        ("custom status", described.custom_status or ""),
         ("started", f"{moment(described.started_at)} ({duration(now - described.started_at)} ago)"),
         ("ended", "" if ended is None else f"{moment(ended)} (after {duration(ended - described.started_at)})"),
         ("history", f"{_count(described.history_length, 'event')} received in {_count(described.turns, 'turn')}"),
@@ -97,6 +98,11 @@ def print_description(described: Description, result: str | None, now: datetime)
         if activity.last_failure is not None:
             print(f"  {'':<13} attempt {activity.attempt - 1} failed: {activity.last_failure}")
             _print_stack(activity.last_failure, "    ")
+    for child in described.children:
+        print(
+            f"  {'waits for':<13} {child.orchestrator} {child.execution_id} (#{child.seq}): child; "
+            f"called at {child.call_site}"
+        )
     for timer in described.timers:
         left = timer.due_at - now
         when = f"in {duration(left)}" if left > timedelta(0) else "now"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, overload
 
 from durably.core.channels import Query, Signal, Update
 from durably.core.commands import CallSite
+from durably.core.flow import map_items, race
+from durably.core.saga import Saga
 from durably.core.sites import frame_at
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
 _LONG = 10_000  # events: a cold start then takes about a tenth of a second to replay
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -160,6 +164,79 @@ class Context:
     def set_status(self, status: object, /) -> None:
         """Show how far the execution is, to everybody who lists or describes it; any JSON value, kept small."""
         self._execution.set_status(status)
+
+    # --- steps that belong together ---------------------------------------------------------------------------
+
+    def saga(self, *, parallel: bool = False) -> Saga:
+        """`async with ctx.saga() as saga:` undoes, last step first, what a body did that does not reach its end.
+
+        What made the body end goes on afterwards, a cancellation too.
+
+        Args:
+            parallel: run all compensations at once.
+
+        Raises:
+            SagaCompensationError: on leaving the block: compensations failed. The others ran.
+        """
+        return Saga(parallel=parallel)
+
+    @overload
+    def map(
+        self, fn: Callable[[A], Awaitable[R]], items: Iterable[A], /, *, concurrency: int | None = None
+    ) -> Coroutine[Any, Any, list[R]]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[A], Awaitable[R]],
+        items: Iterable[A],
+        /,
+        *,
+        concurrency: int | None = None,
+        tolerated_failures: int | float,
+    ) -> Coroutine[Any, Any, list[R | Exception]]: ...
+    def map(
+        self,
+        fn: Callable[[A], Awaitable[R]],
+        items: Iterable[A],
+        /,
+        *,
+        concurrency: int | None = None,
+        tolerated_failures: int | float = 0,
+    ) -> Coroutine[Any, Any, Any]:
+        """What `fn(item)` returns for each item, in the order of the items.
+
+        Args:
+            fn: an activity, an orchestrator (run as a child), or any async function of one argument.
+            items: any number of them.
+            concurrency: how many run at a time; all at once by default.
+            tolerated_failures: how many items may fail, as a number (an `int`) or a fraction (a `float`). Their errors
+                then stand in the results. One more cancels what still runs.
+
+        Raises:
+            Exception: what `fn` raised, where no failure is tolerated.
+            ExceptionGroup: of all failures, where too many were.
+            ValueError: `concurrency` or `tolerated_failures` makes no sense.
+        """
+        return map_items(fn, items, concurrency, tolerated_failures)
+
+    @overload
+    def race(self, first: Awaitable[T], second: Awaitable[T2], /) -> Coroutine[Any, Any, T | T2]: ...
+    @overload
+    def race(
+        self, first: Awaitable[T], second: Awaitable[T2], third: Awaitable[T3], /
+    ) -> Coroutine[Any, Any, T | T2 | T3]: ...
+    @overload
+    def race(self, *contenders: Awaitable[T]) -> Coroutine[Any, Any, T]: ...
+    def race(self, *contenders: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
+        """What the first to finish returns or raises; the others are cancelled, and waited for.
+
+        Of several that finish at once the leftmost wins. What losers return or raise is dropped. Give tasks to learn
+        which one won: `task.done() and not task.cancelled()`.
+
+        Raises:
+            ValueError: there is no contender.
+        """
+        return race(contenders)
 
     # --- versions and runs -----------------------------------------------------------------------------------
 

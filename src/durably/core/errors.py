@@ -187,11 +187,19 @@ class RetryAfterError(DurablyError):
 
 
 class ActivityTimeoutError(DurablyError):
-    """An activity exceeded start-to-close, schedule-to-start or schedule-to-close, or its callback's deadline."""
+    """An activity exceeded start-to-close, schedule-to-start, schedule-to-close, its heartbeat or callback deadline."""
 
     def __init__(self, message: str, *, non_retryable: bool = False) -> None:
         super().__init__(message)
         self.non_retryable = non_retryable
+
+
+class ActivityCancelledError(BaseException):
+    """Raised by `heartbeat()` in an activity: nobody waits for this attempt any more. Clean up, and let it through.
+
+    Whatever the attempt returns or raises from now on is dropped. Like `KeyboardInterrupt` it is no `Exception`, so
+    that `except Exception` around one step of many does not swallow it.
+    """
 
 
 class AttemptLostError(DurablyError):
@@ -219,6 +227,14 @@ class ExecutionNotFoundError(ClientError):
 
 class ExecutionClosedError(ClientError):
     """The execution is closed; it accepts nothing more."""
+
+
+class ActivityNotAwaitedError(ClientError):
+    """No callback of the activity is awaited: it has none, it is over, or another result was recorded for it."""
+
+
+class NothingToRetryError(ClientError):
+    """The execution is open, or it completed."""
 
 
 class UnknownOrchestratorError(ClientError):

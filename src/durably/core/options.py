@@ -16,6 +16,7 @@ class ActivityOptions:
 
     `mode` None is a queued activity, "local" runs beside the turn that scheduled it, "callback" is completed
     from outside. For a callback activity `start_to_close_ms` is the deadline of one attempt's callback.
+    `heartbeat_ms` is how long an attempt may be silent.
     """
 
     retry: RetryPolicy | None = None
@@ -24,6 +25,7 @@ class ActivityOptions:
     schedule_to_close_ms: int | None = None
     mode: ActivityMode | None = None
     at_most_once: Literal[True] | None = None
+    heartbeat_ms: int | None = None
 
 
 ParentClose: TypeAlias = Literal["cancel", "abandon"]

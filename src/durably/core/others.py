@@ -118,8 +118,11 @@ class Others:
                     child.started.set_result(None)
             case ChildCompleted():
                 child = self._children.pop(event.seq, None)
-                if child is not None and not child.ended.done():
-                    child.ended.set_result(event.result)
+                if child is not None:
+                    if child.started is not None and not child.started.done():
+                        child.started.set_result(None)  # the news of its start come later, or never
+                    if not child.ended.done():
+                        child.ended.set_result(event.result)
             case ChildFailed():
                 child = self._children.pop(event.seq, None)
                 if child is not None:

@@ -138,8 +138,12 @@ class RunState:
         return due
 
     def outstanding(self, *, since: int = 1) -> list[Request]:
-        """Everything unresolved that turn `since` or a later one dispatched: what redelivery dispatches again."""
-        return [event for seq, event in self.unresolved.items() if self._since.get(seq, 0) >= since]
+        """What turn `since` or a later one dispatched and may not have arrived: what redelivery dispatches again."""
+        return [
+            event
+            for seq, event in self.unresolved.items()
+            if self._since.get(seq, 0) >= since and seq not in self._begun
+        ]
 
     def turn_of(self, event: InboundEvent) -> int:
         """The number of the turn that recorded an event which is no news; one not taken yet if none did."""
@@ -172,10 +176,8 @@ class RunState:
                 return self.started is None
             case ExecutionCancelRequested():
                 return not self.closed and not self.cancel_requested
-            case ExecutionSuspended():
-                return not self.closed and not self.suspended and event.request_id not in self.requests
-            case ExecutionResumed():
-                return not self.closed and self.suspended and event.request_id not in self.requests
+            case ExecutionSuspended() | ExecutionResumed():  # a resume may come in the batch of its suspend
+                return not self.closed and event.request_id not in self.requests
             case ExecutionTerminated():
                 return not self.closed
             case ExecutionReset():
@@ -223,6 +225,7 @@ class RunState:
         for seq in self.recorded:
             self._resolve(seq)
             self.children.pop(seq, None)
+        self._begun.clear()  # those were children of the other run
         due[:] = [request for request in due if request.seq in self.unresolved]
 
 

@@ -11,10 +11,11 @@ from queue import Empty, SimpleQueue
 from durably.core.errors import ContendedError, StorageError
 from durably.embedded.workers import Workers
 from durably.ports.backend import MessageSource
-from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, Errand
+from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, Errand, HeartbeatCheck
 from durably.runtime.attempt import Answer
 from durably.runtime.callbacks import callback_deadline
 from durably.runtime.errands import run_errand
+from durably.runtime.heartbeats import check_heartbeat
 from durably.runtime.runtime import Runtime
 from durably.runtime.turn import TurnsTaken, TurnTaker
 
@@ -171,6 +172,8 @@ class Engine:
                 self._workers.submit(delivery)
             elif isinstance(message, CallbackDeadline):
                 self._handle_beside_turns(delivery, callback_deadline, "a callback's deadline")
+            elif isinstance(message, HeartbeatCheck):
+                self._handle_beside_turns(delivery, check_heartbeat, "a heartbeat's deadline")
             elif isinstance(message, Errand):
                 self._handle_beside_turns(delivery, run_errand, "an errand of one execution to another")
             else:

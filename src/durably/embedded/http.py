@@ -7,14 +7,14 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 from durably.core.errors import StorageError
-from durably.runtime.callback_bodies import STATUS, complete_with_body, fail_with_body
+from durably.runtime.callback_bodies import STATUS, beat_with_body, complete_with_body, fail_with_body
 from durably.runtime.runtime import Runtime
 
 _logger = logging.getLogger("durably.http")
@@ -30,7 +30,7 @@ _ELSEWHERE = "There is nothing here. Callbacks are posted to /callbacks/{token}.
 
 
 class CallbackServer:
-    """Serves `POST /callbacks/{token}`, `POST /callbacks/{token}/failure` and `GET /health`.
+    """Serves `POST /callbacks/{token}`, the same with `/failure` and `/heartbeat`, and `GET /health`.
 
     Args:
         address: host and port; port 0 takes a free one.
@@ -141,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if body is not None:
             with self._durably.answering():
-                self._answer(*self._handle(path.removeprefix("/callbacks/"), body))
+                self._answer_with(*self._handle(path.removeprefix("/callbacks/"), body))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """What the standard library refuses is refused in our form, too."""
@@ -152,8 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(code, f"{message or HTTPStatus(code).phrase}.")
 
-    def _handle(self, path: str, body: bytes) -> tuple[int, str]:
-        """Status and message."""
+    def _handle(self, path: str, body: bytes) -> tuple[int, Mapping[str, object]]:
+        """Status and body."""
         runtime = self._durably.runtime
         token, slash, action = path.partition("/")
         try:
@@ -161,17 +161,19 @@ class _Handler(BaseHTTPRequestHandler):
                 answer = complete_with_body(runtime, token, body)
             elif action == "failure":
                 answer = fail_with_body(runtime, token, body)
+            elif action == "heartbeat":
+                answer = beat_with_body(runtime, token, body)
             else:
-                return 404, f"A callback has no action {action!r}; there are none and /failure."
+                return 404, _said(f"A callback has no action {action!r}; there are none, /failure and /heartbeat.")
         except StorageError as error:
             _logger.warning("the store refused a callback: %s", error)
-            return 503, "The result could not be stored. Repeat the request later."
+            return 503, _said("The result could not be stored. Repeat the request later.")
         except Exception:
             _logger.exception("a callback could not be handled")
-            return 500, "The callback could not be handled; the log of the runtime says why. Repeat it later."
-        if answer.verdict == "accepted":
+            return 500, _said("The callback could not be handled; the log of the runtime says why. Repeat it later.")
+        if answer.verdict == "accepted" and action != "heartbeat":
             self._durably.poke()
-        return STATUS[answer.verdict], answer.message
+        return STATUS[answer.verdict], answer.body
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: ARG002  # the base class's signature
         """To the log, without the token."""
@@ -225,7 +227,10 @@ class _Handler(BaseHTTPRequestHandler):
                 left -= len(piece)
 
     def _answer(self, status: int, message: str) -> None:
-        body = json.dumps({"message": message}).encode()
+        self._answer_with(status, _said(message))
+
+    def _answer_with(self, status: int, value: Mapping[str, object]) -> None:
+        body = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -236,3 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def _said(message: str) -> dict[str, object]:
+    return {"message": message}

@@ -184,7 +184,7 @@ class Workers:
         try:
             value = context.run(attempt.call)
             if inspect.isawaitable(value):
-                value = _await_elsewhere(value)
+                value = context.run(_await_elsewhere, value)
         except BaseException as error:  # a user's SystemExit must not end the worker either
             failure = error
             return (lambda: self._raised(attempt, failure)) if running.end() else None

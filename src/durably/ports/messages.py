@@ -163,6 +163,29 @@ class CallbackDeadline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatCheck:
+    """Look whether this attempt has been silent for too long. If not, look again when it would be. Carries the task.
+
+    Attributes:
+        deadline_ms: when it would have been, as far as its sender knew.
+    """
+
+    task: ActivityTask
+    deadline_ms: int
+    kind: Literal["HeartbeatCheck"] = "HeartbeatCheck"
+
+    @property
+    def run(self) -> RunKey:
+        """The run that asked for the activity."""
+        return self.task.key.run
+
+    @property
+    def id(self) -> str:
+        """One check per attempt and instant."""
+        return f"{self.run.gen}.{self.run.run}.heartbeat.{self.task.key.seq}.{self.task.attempt}.{self.deadline_ms}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
     """What one execution wants of another. Whoever carries it out tells the one that asked what came of it.
 
@@ -194,7 +217,7 @@ class Errand:
         return f"{self.run.gen}.{self.run.run}.{self.action}.{self.key.seq}"
 
 
-Message: TypeAlias = EventMessage | Wake | ActivityTask | CallbackDeadline | Errand
+Message: TypeAlias = EventMessage | Wake | ActivityTask | CallbackDeadline | HeartbeatCheck | Errand
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class Reply:
     failure: Failure | None = None
 
 
-ItemState: TypeAlias = Literal["retrying", "claimed", "open", "completed", "closed", "cancelled"]
+ItemState: TypeAlias = Literal["retrying", "running", "claimed", "open", "completed", "closed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,18 +106,20 @@ class ActivityItem:
     """What outlives a message about one activity. Absent as long as attempt 1 has nothing to remember.
 
     Attributes:
-        state: "retrying" (attempt `attempt` is the next), "claimed" (an at-most-once attempt is running),
-            "open" (a callback is awaited), "completed" (by callback), "closed" (failed for good, or its callback
-            expired), "cancelled".
+        state: "retrying" (attempt `attempt` is the next), "running" (it runs, and its heart beats), "claimed" (an
+            at-most-once attempt is running), "open" (a callback is awaited), "completed" (by callback, or by an
+            attempt that had an item), "closed" (failed for good, or its callback expired), "cancelled".
         attempt: the attempt that the state speaks of, 1-based.
         version: counts the writes; a write names the version that it replaces, 0 for none.
         deadline_ms: when an open callback expires, or until when the owner of a claim may be running its attempt.
         owner: who claimed the attempt.
         answered: the last attempt that a callback answered; the retry that this led to does not forget it.
         digest: SHA-256 of what that callback brought.
-        result: what a completed callback brought, JSON text; sent again when the callback is repeated.
+        result: what completed it, JSON text; sent again when the callback, or the task, is repeated.
         last_failure: of the attempt before.
         task: the task of an open callback's attempt, to be sent again for the next one.
+        beat_at_ms: the last stored heartbeat of the attempt, or its beginning.
+        details: of the last stored heartbeat, of this attempt or an earlier one; JSON text.
     """
 
     key: ActivityKey
@@ -131,3 +133,5 @@ class ActivityItem:
     result: str | None = None
     last_failure: Failure | None = None
     task: ActivityTask | None = None
+    beat_at_ms: int | None = None
+    details: str | None = None

@@ -7,6 +7,8 @@ from durably.core.errors import ExecutionClosedError, MissingDefinitionError, Tu
 from durably.core.events import InboundEvent, OutboundEvent, SignalReceived, UpdateAccepted
 from durably.core.execution import Execution
 from durably.core.failures import Failure, failure_of
+from durably.core.handlers import REJECTED
+from durably.core.keys import RunKey
 from durably.core.replay import replay
 from durably.ports.records import Reply
 from durably.runtime.live import Live
@@ -68,6 +70,18 @@ def _apply_once(
     if budget.exceeded:
         raise TurnTimeoutError
     return outbound, accepted, tuple(replies)
+
+
+def without_updates(run: RunKey, new: list[InboundEvent]) -> tuple[list[InboundEvent], tuple[Reply, ...]]:
+    """The events of a turn that runs no code, without updates, and the replies to those: nobody can validate them."""
+    kept: list[InboundEvent] = [event for event in new if not isinstance(event, UpdateAccepted)]
+    refused = Failure(type=REJECTED, message="the execution is suspended, stalled or has ended; ask again later")
+    replies = (
+        Reply(run=run, request_id=event.request_id, accepted=False, failure=refused)
+        for event in new
+        if isinstance(event, UpdateAccepted)
+    )
+    return kept, tuple(replies)
 
 
 def _revive(runtime: Runtime, live: Live) -> Execution:

@@ -6,6 +6,7 @@ only the activity's item and the message say which attempt this is.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,17 +21,27 @@ from durably.core.errors import (
     NonRetryableError,
     PayloadError,
 )
-from durably.core.events import ActivityCompleted, ActivityFailed
-from durably.core.failures import Failure, failure_of
-from durably.core.options import DEFAULT_OPTIONS, DEFAULT_RETRY, ActivityOptions
+from durably.core.events import ActivityCompleted
+from durably.core.failures import failure_of
+from durably.core.options import DEFAULT_OPTIONS, ActivityOptions
 from durably.ports.backend import Settlement
 from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, EventMessage, Outgoing
 from durably.ports.records import ActivityItem
 from durably.ports.tokens import TokenClaims
+from durably.runtime.fence import (
+    MAX_CONFLICTS,
+    contended,
+    current,
+    overtaken,
+    remembering,
+    retry_or_fail,
+    wanted,
+)
+from durably.runtime.heart import Heart
+from durably.runtime.heartbeats import next_check
 from durably.runtime.runtime import Runtime
 
 FOR_EVER_MS = 253_370_764_800_000  # the year 9999: a callback without a deadline
-_MAX_CONFLICTS = 20
 _SLACK_MS = 5_000  # clocks differ, and who ran out of time takes a moment to end
 
 
@@ -42,6 +53,8 @@ class Attempt:
         delivery: of the task.
         call: runs the user's function; a coroutine if `is_async`.
         timeout_ms: start-to-close left, None for no bound.
+        item: as it was when the attempt began.
+        heart: knows the item as it is since.
     """
 
     task: ActivityTask
@@ -51,6 +64,7 @@ class Attempt:
     info: AttemptInfo
     timeout_ms: int | None
     item: ActivityItem | None
+    heart: Heart
 
     @property
     def is_async(self) -> bool:
@@ -99,23 +113,25 @@ def open_attempt(runtime: Runtime, delivery: Delivery, *, within_ms: int | None 
     assert isinstance(task, ActivityTask)
     options = task.options or DEFAULT_OPTIONS
     item = None
-    if delivery.receives > 1 or task.attempt > 1 or task.again or options.at_most_once or options.mode == "callback":
-        if not _wanted(runtime, task):
+    alone = options.at_most_once or options.heartbeat_ms or options.mode == "callback"
+    if alone or delivery.receives > 1 or task.attempt > 1 or task.again:
+        if not wanted(runtime, task):
             runtime.backend.acknowledge([delivery.receipt])
             return None
         item = runtime.backend.read_item(task.key)
         if item is not None and task.again and delivery.receives == 1:
             runtime.backend.acknowledge([delivery.receipt])  # whoever wrote the item holds a message of its own
             return None
-        if item is not None and not _current(item, task):
-            _overtaken(runtime, task, item, delivery.receipt)
+        if item is not None and not current(item, task):
+            overtaken(runtime, task, item, delivery.receipt)
             return None
     prepared = _prepare(runtime, task, options)
     if isinstance(prepared, BaseException):
         return _fail(runtime, task, delivery, item, prepared)
     runnable, args, kwargs = prepared
+    check = None if options.heartbeat_ms is None else next_check(task, runtime.clock.now_ms())
     if options.at_most_once:
-        item = _claim(runtime, task, item, within_ms)
+        item = _claim(runtime, task, item, within_ms, check)
         if item.owner is None:
             lost = AttemptLostError(
                 f"attempt {task.attempt} of {task.name} was claimed before and never reported; "
@@ -123,9 +139,12 @@ def open_attempt(runtime: Runtime, delivery: Delivery, *, within_ms: int | None 
             )
             return _fail(runtime, task, delivery, item, lost)
     if options.mode == "callback":
-        item = _open_callback(runtime, task, options, item)
+        item = _open_callback(runtime, task, options, item, check)
         args = (_callback(runtime, item), *args)
+    elif check is not None and not options.at_most_once:
+        item = _begin(runtime, task, item, check)
     function = runnable.activity.implementation
+    heart = Heart(runtime, task, item)
     return Attempt(
         task=task,
         delivery=delivery,
@@ -137,15 +156,21 @@ def open_attempt(runtime: Runtime, delivery: Delivery, *, within_ms: int | None 
             attempt=task.attempt,
             idempotency_key=f"{task.run.gen}.{task.run.run}.{task.key.seq}",
             last_failure=task.last_failure,
+            heartbeat_details=None if item is None or item.details is None else json.loads(item.details),
+            heart=heart,
         ),
         timeout_ms=_time_left(task, options, runtime.clock.now_ms(), within_ms),
         item=item,
+        heart=heart,
     )
 
 
 def attempt_returned(runtime: Runtime, attempt: Attempt, value: Any) -> Answer | None:
     """The function returned `value`."""
     task = attempt.task
+    if attempt.heart.lost:
+        _drop(runtime, attempt)
+        return None
     if attempt.runnable.is_callback:
         runtime.backend.acknowledge([attempt.delivery.receipt])
         return None
@@ -155,17 +180,21 @@ def attempt_returned(runtime: Runtime, attempt: Attempt, value: Any) -> Answer |
         return attempt_raised(runtime, attempt, error)
     event = ActivityCompleted(seq=task.key.seq, result=result, attempt=task.attempt)
     answer = _answer(EventMessage(run=task.run, event=event), attempt.delivery)
-    return _close_claim(runtime, attempt.item, answer)
+    return _report(runtime, attempt, answer, result)
 
 
 def attempt_raised(runtime: Runtime, attempt: Attempt, error: BaseException) -> Answer | None:
     """The function raised `error`."""
+    item = attempt.heart.stop()
+    if attempt.heart.lost:
+        _drop(runtime, attempt)
+        return None
     if type(error) is NotImplementedError and not attempt.runnable.activity.implemented and not str(error):
         error = NonRetryableError(
             f"activity {attempt.task.name} is a contract without an implementation in this process. Import the module "
             f"that holds its `@{attempt.task.name}.implement`."
         )
-    return _fail(runtime, attempt.task, attempt.delivery, attempt.item, error)
+    return _fail(runtime, attempt.task, attempt.delivery, item, error, heart=attempt.heart)
 
 
 def attempt_timed_out(runtime: Runtime, attempt: Attempt) -> Answer | None:
@@ -173,11 +202,6 @@ def attempt_timed_out(runtime: Runtime, attempt: Attempt) -> Answer | None:
     seconds = (attempt.timeout_ms or 0) / 1000
     error = ActivityTimeoutError(f"attempt {attempt.task.attempt} did not end within {seconds:g} s (start-to-close)")
     return attempt_raised(runtime, attempt, error)
-
-
-def following(task: ActivityTask, *, due_ms: int, failure: Failure | None) -> ActivityTask:
-    """The task of the next attempt."""
-    return replace(task, attempt=task.attempt + 1, queued_at_ms=due_ms, last_failure=failure, again=None)
 
 
 def attempt_lost(runtime: Runtime, delivery: Delivery) -> Answer | None:
@@ -189,12 +213,12 @@ def attempt_lost(runtime: Runtime, delivery: Delivery) -> Answer | None:
     """
     task = delivery.message
     assert isinstance(task, ActivityTask)
-    if not _wanted(runtime, task):
+    if not wanted(runtime, task):
         runtime.backend.acknowledge([delivery.receipt])
         return None
     item = runtime.backend.read_item(task.key)
-    if item is not None and not _current(item, task):
-        _overtaken(runtime, task, item, delivery.receipt)
+    if item is not None and not current(item, task):
+        overtaken(runtime, task, item, delivery.receipt)
         return None
     _check_claim(runtime, task, item)
     error = AttemptLostError(
@@ -204,39 +228,7 @@ def attempt_lost(runtime: Runtime, delivery: Delivery) -> Answer | None:
     return _fail(runtime, task, delivery, item, error)
 
 
-def retry_or_fail(
-    runtime: Runtime, task: ActivityTask, failure: Failure, item: ActivityItem | None
-) -> tuple[ActivityItem | None, Outgoing | EventMessage]:
-    """What follows a failed attempt: the item and the task of the next one, or the event that it failed for good."""
-    options = task.options or DEFAULT_OPTIONS
-    policy = options.retry or DEFAULT_RETRY
-    version = 1 if item is None else item.version + 1
-    now_ms = runtime.clock.now_ms()
-    if policy.allows(failure, task.attempt):
-        delay_ms = failure.retry_after_ms
-        if delay_ms is None:
-            delay_ms = policy.delay_ms(task.attempt, runtime.entropy.draw())
-        due_ms = now_ms + delay_ms
-        if options.schedule_to_close_ms is None or due_ms < task.scheduled_at_ms + options.schedule_to_close_ms:
-            next_task = following(task, due_ms=due_ms, failure=failure)
-            next_item = ActivityItem(
-                key=task.key, state="retrying", attempt=next_task.attempt, version=version, last_failure=failure
-            )
-            return _remembering(next_item, item), Outgoing(next_task, due_ms)
-    event = ActivityFailed(seq=task.key.seq, failure=failure, attempt=task.attempt)
-    closed = None
-    if item is not None:
-        closed = ActivityItem(key=task.key, state="closed", attempt=task.attempt, version=version, last_failure=failure)
-        closed = _remembering(closed, item)
-    return closed, EventMessage(run=task.run, event=event)
-
-
 # --- inside ------------------------------------------------------------------------------------------------
-
-
-def _remembering(item: ActivityItem, before: ActivityItem | None) -> ActivityItem:
-    """The item with the callback that answered an earlier attempt: it may be repeated."""
-    return item if before is None else replace(item, answered=before.answered, digest=before.digest)
 
 
 def _answer(event: EventMessage, delivery: Delivery) -> Answer:
@@ -244,58 +236,68 @@ def _answer(event: EventMessage, delivery: Delivery) -> Answer:
 
 
 def _fail(
-    runtime: Runtime, task: ActivityTask, delivery: Delivery, item: ActivityItem | None, error: BaseException
+    runtime: Runtime,
+    task: ActivityTask,
+    delivery: Delivery,
+    item: ActivityItem | None,
+    error: BaseException,
+    *,
+    heart: Heart | None = None,
 ) -> Answer | None:
     failure = failure_of(error)
-    for _ in range(_MAX_CONFLICTS):
+    for _ in range(MAX_CONFLICTS):
         next_item, follow = retry_or_fail(runtime, task, failure, item)
         if isinstance(follow, EventMessage) and next_item is None:
             return _answer(follow, delivery)
-        if isinstance(follow, Outgoing) and not _wanted(runtime, task):
+        if isinstance(follow, Outgoing) and not wanted(runtime, task):
             runtime.backend.acknowledge([delivery.receipt])
             return None
         send = (follow,) if isinstance(follow, Outgoing) else (Outgoing(follow),)
         outcome = runtime.backend.settle(Settlement(item=next_item, send=send, acknowledge=(delivery.receipt,)))
         if outcome.written:
             return None
-        item = outcome.found
-        if item is not None and not _current(item, task):
-            _overtaken(runtime, task, item, delivery.receipt)
+        item = outcome.found if heart is None else heart.seen(outcome.found)
+        if item is not None and not current(item, task):
+            overtaken(runtime, task, item, delivery.receipt)
             return None
-    raise _contended(task)
+    raise contended(task)
 
 
-def _close_claim(runtime: Runtime, item: ActivityItem | None, answer: Answer) -> Answer | None:
-    """An at-most-once result is stored at once, with its claim, so that a duplicate does not take it for lost."""
-    if item is None or item.state != "claimed":
+def _report(runtime: Runtime, attempt: Attempt, answer: Answer, result: str) -> Answer | None:
+    """Where a duplicate could take the attempt for lost, its item says that it returned, and arbitrates.
+
+    The item holds the result: whoever dies before the event is sent leaves the task behind, whose redelivery sends it.
+    """
+    task, options = attempt.task, attempt.task.options or DEFAULT_OPTIONS
+    item = attempt.heart.stop()
+    if item is None or not (options.at_most_once or options.heartbeat_ms):
         return answer
-    closed = replace(item, state="closed", version=item.version + 1, last_failure=None)  # not this attempt's
-    event = Outgoing(answer.event)
-    outcome = runtime.backend.settle(Settlement(item=closed, send=(event,), guard=event, acknowledge=(answer.receipt,)))
-    return None if outcome.written else answer
+    for _ in range(MAX_CONFLICTS):
+        completed = ActivityItem(
+            key=task.key, state="completed", attempt=task.attempt, version=item.version + 1, result=result
+        )
+        outcome = runtime.backend.settle(
+            Settlement(item=completed, send=(Outgoing(answer.event),), acknowledge=(answer.receipt,))
+        )
+        if outcome.written:
+            return None
+        found = attempt.heart.seen(outcome.found)
+        if found is None:
+            return answer
+        if not current(found, task):
+            overtaken(runtime, task, found, answer.receipt)
+            return None
+        item = found
+    raise contended(task)
 
 
-def _wanted(runtime: Runtime, task: ActivityTask) -> bool:
-    """Whether the execution that asked is still open."""
-    record = runtime.backend.read_record(task.run.execution_id)
-    return record is not None and not record.closed and record.gen == task.run.gen
-
-
-def _current(item: ActivityItem, task: ActivityTask) -> bool:
-    """Whether `task` is the attempt that the item speaks of and may still run."""
-    return item.attempt == task.attempt and item.state in ("retrying", "claimed", "open")
-
-
-def _overtaken(runtime: Runtime, task: ActivityTask, item: ActivityItem, receipt: str) -> None:
-    """A later attempt exists or nobody waits any more. What the item's writer was to send may be lost: send it now."""
-    send: tuple[Outgoing, ...] = ()
-    if item.state == "retrying" and item.attempt == task.attempt + 1:
-        now_ms = runtime.clock.now_ms()
-        send = (Outgoing(following(task, due_ms=now_ms, failure=item.last_failure), now_ms),)
-    elif item.state == "closed" and item.attempt == task.attempt and item.last_failure is not None:
-        event = ActivityFailed(seq=task.key.seq, failure=item.last_failure, attempt=item.attempt)
-        send = (Outgoing(EventMessage(run=task.run, event=event)),)
-    runtime.backend.settle(Settlement(send=send, acknowledge=(receipt,)))
+def _drop(runtime: Runtime, attempt: Attempt) -> None:
+    """Nobody waits for the attempt; whoever ended it may have died before it said so."""
+    item = runtime.backend.read_item(attempt.task.key)
+    if item is None or current(item, attempt.task):
+        runtime.backend.acknowledge([attempt.delivery.receipt])
+    else:
+        overtaken(runtime, attempt.task, item, attempt.delivery.receipt)
 
 
 def _prepare(
@@ -359,7 +361,9 @@ def _check_claim(runtime: Runtime, task: ActivityTask, item: ActivityItem | None
         )
 
 
-def _claim(runtime: Runtime, task: ActivityTask, item: ActivityItem | None, within_ms: int | None) -> ActivityItem:
+def _claim(
+    runtime: Runtime, task: ActivityTask, item: ActivityItem | None, within_ms: int | None, check: Outgoing | None
+) -> ActivityItem:
     """Claim an at-most-once attempt; without an owner if it was claimed before."""
     if item is not None and item.state == "claimed":
         _check_claim(runtime, task, item)
@@ -373,14 +377,20 @@ def _claim(runtime: Runtime, task: ActivityTask, item: ActivityItem | None, with
         owner=runtime.entropy.nonce(),
         last_failure=task.last_failure,
     )
-    outcome = runtime.backend.settle(Settlement(item=claim))
+    claim, settlement = _beginning(runtime, remembering(claim, item), check)
+    outcome = runtime.backend.settle(settlement)
     if outcome.written or (outcome.found is not None and outcome.found.owner == claim.owner):
+        _send_again_if_late(runtime, check)
         return claim
-    raise _contended(task)
+    raise contended(task)
 
 
 def _open_callback(
-    runtime: Runtime, task: ActivityTask, options: ActivityOptions, item: ActivityItem | None
+    runtime: Runtime,
+    task: ActivityTask,
+    options: ActivityOptions,
+    item: ActivityItem | None,
+    check: Outgoing | None,
 ) -> ActivityItem:
     """The open item of this attempt's callback; a redelivered submission keeps the one that it opened.
 
@@ -390,6 +400,8 @@ def _open_callback(
     if item is not None and item.state == "open":
         if item.deadline_ms is not None:
             runtime.backend.send([_deadline(task, item.deadline_ms)])
+        if item.beat_at_ms is not None:
+            runtime.backend.send([next_check(task, item.beat_at_ms)])
         return item
     now_ms = runtime.clock.now_ms()
     deadline_ms = None if options.start_to_close_ms is None else now_ms + options.start_to_close_ms
@@ -407,20 +419,49 @@ def _open_callback(
     )
     deadline = None if deadline_ms is None else _deadline(task, deadline_ms)
     send = () if deadline is None else (deadline,)
-    opened = _remembering(opened, item)
+    opened = remembering(opened, item)
+    if check is not None:
+        opened = replace(opened, beat_at_ms=now_ms)
+        runtime.backend.send((check,))
     if not runtime.backend.settle(Settlement(item=opened, send=send, guard=deadline)).written:
-        raise _contended(task)
-    if deadline is not None and runtime.clock.now_ms() >= deadline.due_ms:
-        runtime.backend.send(send)
+        raise contended(task)
+    _send_again_if_late(runtime, deadline, check)
     return opened
+
+
+def _begin(runtime: Runtime, task: ActivityTask, item: ActivityItem | None, check: Outgoing) -> ActivityItem:
+    """The item of an attempt that is to beat from now on."""
+    begun = ActivityItem(
+        key=task.key,
+        state="running",
+        attempt=task.attempt,
+        version=1 if item is None else item.version + 1,
+        last_failure=task.last_failure,
+    )
+    begun, settlement = _beginning(runtime, remembering(begun, item), check)
+    if not runtime.backend.settle(settlement).written:
+        raise contended(task)
+    _send_again_if_late(runtime, check)
+    return begun
+
+
+def _beginning(runtime: Runtime, item: ActivityItem, check: Outgoing | None) -> tuple[ActivityItem, Settlement]:
+    """The item of an attempt that begins, and how it is written: not before its check is on its way."""
+    if check is None:
+        return item, Settlement(item=item)
+    begun = replace(item, beat_at_ms=runtime.clock.now_ms())
+    return begun, Settlement(item=begun, send=(check,), guard=check)
+
+
+def _send_again_if_late(runtime: Runtime, *messages: Outgoing | None) -> None:
+    """Who received them found no item yet, if writing that took too long."""
+    late = [message for message in messages if message is not None and runtime.clock.now_ms() >= message.due_ms]
+    if late:
+        runtime.backend.send(late)
 
 
 def _deadline(task: ActivityTask, deadline_ms: int) -> Outgoing:
     return Outgoing(CallbackDeadline(task=task, deadline_ms=deadline_ms), deadline_ms)
-
-
-def _contended(task: ActivityTask) -> ContendedError:
-    return ContendedError(f"the item of {task.name} (activity {task.key.seq}) changed meanwhile")
 
 
 def _callback(runtime: Runtime, item: ActivityItem) -> Callback[Any]:

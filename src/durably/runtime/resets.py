@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from durably.api.names import check_execution_id
-from durably.core.errors import ClientError, ContendedError, ExecutionExistsError
+from durably.core.errors import ClientError, ContendedError, ExecutionExistsError, NothingToRetryError
 from durably.core.events import (
     ENDINGS,
     ActivityFailed,
+    ChildCancelRequested,
     ChildFailed,
+    ChildScheduled,
     ExecutionCancelRequested,
     ExecutionReset,
     ExecutionStarted,
@@ -22,6 +24,8 @@ from durably.core.events import (
     InboundEvent,
     OutboundEvent,
     SignalReceived,
+    SignalSent,
+    StatusSet,
 )
 from durably.core.failures import Failure
 from durably.core.history import Turn, read_history
@@ -47,13 +51,13 @@ def retry_execution(
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        ClientError: it is open, or it completed.
+        NothingToRetryError: it is open, or it completed.
     """
     for _ in range(_MAX_CONFLICTS):
         record = existing_record(backend, execution_id)
         turns = backend.load_turns(record.key)
         if _unfinished(turns) is None and record.status not in ("failed", "cancelled", "terminated"):
-            raise ClientError(
+            raise NothingToRetryError(
                 f"Execution {execution_id!r} is {record.status}; only what failed, was cancelled or terminated can be "
                 "retried. Use reset to go back in any other."
             )
@@ -94,13 +98,13 @@ def reset_execution(
     for _ in range(_MAX_CONFLICTS):
         record = existing_record(backend, execution_id)
         turns = backend.load_turns(record.key)
-        applied = _applied_through(turns, to_event)
-        inbound = _inbound(turns)
+        last = _kept_through(turns, to_event)
         dropped = tuple(
             ordinal
-            for ordinal, event in enumerate(inbound, start=1)
-            if ordinal > applied and not isinstance(event, SignalReceived)
+            for ordinal, event in enumerate(_inbound(turns), start=1)
+            if ordinal > last and not isinstance(event, SignalReceived)
         )
+        applied = min(last, _end(turns) - 1)
         reset = ExecutionReset(applied=applied, dropped=dropped, reason=reason, at_ms=clock.now_ms())
         if _store(backend, record, turns, reset, nonce=entropy.nonce(), code_version=code_version):
             return record.key.next
@@ -137,13 +141,14 @@ def fork_execution(
     """
     source = existing_record(backend, execution_id)
     turns = backend.load_turns(source.key)
-    applied = _applied_through(turns, to_event)
+    last = _kept_through(turns, to_event)
+    applied = min(last, _end(turns) - 1)
     if input_ is not None:
-        if applied > 1:
+        if last > 1:
             raise ClientError("The input can only be changed where nothing but the start is kept: use event 1.")
         applied = 0
-    now_ms = clock.now_ms()
-    later = tuple(range(max(applied, 1) + 1, len(_inbound(turns)) + 1))
+    now_ms = max(clock.now_ms(), turns[-1].at_ms)
+    later = tuple(range(last + 1, len(_inbound(turns)) + 1))
     reset = ExecutionReset(applied=applied, dropped=later, reason="", at_ms=now_ms)
     first = prefix(turns, reset, nonce=entropy.nonce(), code_version=code_version)
     started = first.inbound[0]
@@ -158,10 +163,15 @@ def fork_execution(
         request_id=gen,
         code_version=code_version,
         started_at_ms=now_ms,
+        custom_status=next((e.status for e in reversed(first.outbound) if isinstance(e, StatusSet)), None),
     )
     creation = Creation(
         record=record,
-        turn=replace(first, inbound=(started, *first.inbound[1:])),
+        turn=replace(
+            first,
+            inbound=(started, *first.inbound[1:]),
+            outbound=tuple(_renamed(event, execution_id, new_id) for event in first.outbound),
+        ),
         wake=Outgoing(Wake(run=record.key, turn=1)),
         replace_closed=False,
     )
@@ -188,6 +198,7 @@ def _store(
     for turn in turns:
         state.add(turn)
     if unfinished is None:
+        reset = replace(reset, at_ms=max(reset.at_ms, state.last_ms))
         last = Turn(
             number=len(turns) + 1,
             kind="deferred",
@@ -212,6 +223,14 @@ def _store(
     return backend.commit([commit])[0].status == "stored"
 
 
+def _renamed(event: OutboundEvent, execution_id: str, new_id: str) -> OutboundEvent:
+    """The same about the fork's own children, which are named after it."""
+    kinds = ChildScheduled | ChildCancelRequested | SignalSent
+    if isinstance(event, kinds) and event.execution_id.startswith(f"{execution_id}/"):
+        return replace(event, execution_id=new_id + event.execution_id.removeprefix(execution_id))
+    return event
+
+
 def _unfinished(turns: Sequence[Turn]) -> ExecutionReset | None:
     """The reset that ends a run which is still the current one: whoever stored it died before the rest."""
     return next((event for event in turns[-1].inbound if isinstance(event, ExecutionReset)), None)
@@ -225,7 +244,13 @@ def _outbound(turns: Sequence[Turn]) -> list[OutboundEvent]:
     return [event for turn in turns for event in turn.outbound]
 
 
-def _applied_through(turns: Sequence[Turn], to_event: int) -> int:
+def _end(turns: Sequence[Turn]) -> int:
+    """Ordinal of the inbound event that ended the run, or of the first that it has not applied."""
+    ending = next((event for event in reversed(_outbound(turns)) if isinstance(event, ENDINGS)), None)
+    return turns[-1].applied_through + 1 if ending is None else ending.cause
+
+
+def _kept_through(turns: Sequence[Turn], to_event: int) -> int:
     """How many inbound events a prefix that ends with event `to_event` has."""
     entries = list(read_history(turns))
     if not 1 <= to_event <= len(entries) or not entries[to_event - 1].applied:
@@ -239,8 +264,7 @@ def _last_good_point(turns: Sequence[Turn], reason: str, now_ms: int) -> Executi
     """Everything before the failure that ended the run, and what arrived since and still fits."""
     inbound, outbound = _inbound(turns), _outbound(turns)
     culprits = _culprits(inbound, outbound)
-    ending = next((event for event in reversed(outbound) if isinstance(event, ENDINGS)), None)
-    end = turns[-1].applied_through + 1 if ending is None else ending.cause
+    end = _end(turns)
     point = min(culprits, default=end)
     asked = asked_by(outbound)
     dropped = list(culprits)

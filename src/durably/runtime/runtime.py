@@ -28,6 +28,7 @@ class Limits:
         fruitless_wakes: how often a stalled execution is tried again before only new code wakes it.
         steps_per_event: callbacks the orchestrator's loop may run for one event.
         payload_bytes: largest payload of a callback.
+        heartbeat_bytes: largest details of a heartbeat.
     """
 
     events_per_turn: int = 200
@@ -39,6 +40,7 @@ class Limits:
     fruitless_wakes: int = 10
     steps_per_event: int = 1_000_000
     payload_bytes: int = 4 * 1024 * 1024
+    heartbeat_bytes: int = 64 * 1024
 
 
 class Budget(Protocol):
@@ -60,7 +62,18 @@ def unlimited() -> AbstractContextManager[Budget]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
+class Essentials:
+    """The surroundings of the use cases that neither sign tokens nor take turns."""
+
+    backend: Backend
+    registry: Registry
+    clock: Clock
+    entropy: Entropy
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime(Essentials):
     """The surroundings of the use cases.
 
     Attributes:
@@ -68,11 +81,6 @@ class Runtime:
         budget: enters a turn's time budget.
     """
 
-    backend: Backend
-    registry: Registry
-    clock: Clock
-    entropy: Entropy
     signer: TokenSigner
     callback_url: str
-    limits: Limits = field(default_factory=Limits)
     budget: Callable[[], AbstractContextManager[Budget]] = unlimited

@@ -31,7 +31,7 @@ from durably.core.replay import RunState
 from durably.ports.backend import TurnCommit
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
 from durably.ports.records import RecordChange, Reply, Status
-from durably.runtime.applying import apply_events
+from durably.runtime.applying import apply_events, without_updates
 from durably.runtime.closing import cancels, errands, first_wake, notice, prefix, record_change, successor
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
@@ -243,16 +243,10 @@ class TurnTaker:
                 plan.acknowledge = list(receipts)
             return plan
         new = stamped(state, new, now_ms)
-        terminated = next((event for event in new if isinstance(event, ExecutionTerminated)), None)
-        if terminated is None and state.received + len(new) > runtime.limits.history_events:
-            terminated = too_long(runtime.limits.history_events, at_ms=now_ms)
-            new.append(terminated)
-        if terminated is not None:
-            plan.commit = self._commit(live, new, (), applied=state.applied, kind="deferred", receipts=receipts)
-            return plan
-        if suspended:
-            plan.commit = self._commit(live, new, (), applied=state.applied, kind="deferred", receipts=receipts)
-            return plan
+        if state.received + len(new) > runtime.limits.history_events:
+            new.append(too_long(runtime.limits.history_events, at_ms=now_ms))
+        if suspended or any(isinstance(event, ExecutionTerminated) for event in new):
+            return self._plan_deferred(plan, new, receipts)
         try:
             if any(came_too_often(delivery, runtime.limits.deliveries_before_stall) for delivery in deliveries):
                 raise DeadlyTurnError
@@ -268,6 +262,17 @@ class TurnTaker:
         plan.commit = self._commit(
             live, new, tuple(outbound), applied=execution.applied, kind="applied", receipts=receipts
         )
+        return plan
+
+    def _plan_deferred(self, plan: _Plan, new: list[InboundEvent], receipts: tuple[str, ...]) -> _Plan:
+        """Store events that no code is asked about; updates, which only code can accept, are rejected."""
+        live = plan.live
+        assert live is not None
+        new, plan.replies = without_updates(live.run, new)
+        if new:
+            plan.commit = self._commit(live, new, (), applied=live.state.applied, kind="deferred", receipts=receipts)
+        else:
+            plan.acknowledge = list(receipts)
         return plan
 
     def _plan_close_again(self, live: Live, deliveries: Sequence[Delivery]) -> _Plan:
@@ -306,6 +311,7 @@ class TurnTaker:
     ) -> _Plan:
         runtime, live = self._runtime, plan.live
         assert live is not None
+        new, plan.replies = without_updates(live.run, new)
         failure = failure_of(stall)
         first = live.status != "stalled" or live.resumed
         if first:

@@ -16,12 +16,27 @@ from typing import Any, cast
 from durably.adapters.memory import MemoryBackend
 from durably.api.attempt import current_attempt
 from durably.core import errors
-from durably.core.errors import ConfigurationError, ContendedError, DurablyError, Stall, TurnTimeoutError
+from durably.core.errors import (
+    ActivityCancelledError,
+    ConfigurationError,
+    ContendedError,
+    DurablyError,
+    Stall,
+    TurnTimeoutError,
+)
 from durably.core.events import ChildCompleted, ChildFailed, ChildStarted, InboundEvent, SignalDelivered
 from durably.core.failures import Failure, failure_of
 from durably.core.keys import RunKey
 from durably.ports.backend import Settlement
-from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, Errand, EventMessage, Outgoing
+from durably.ports.messages import (
+    ActivityTask,
+    CallbackDeadline,
+    Delivery,
+    Errand,
+    EventMessage,
+    HeartbeatCheck,
+    Outgoing,
+)
 from durably.ports.records import Record
 from durably.runtime.attempt import (
     Answer,
@@ -34,6 +49,7 @@ from durably.runtime.attempt import (
 )
 from durably.runtime.callbacks import callback_deadline, complete_callback
 from durably.runtime.errands import run_errand
+from durably.runtime.heartbeats import check_heartbeat
 from durably.runtime.runtime import Runtime
 from durably.runtime.start import existing_record
 from durably.runtime.turn import TurnTaker
@@ -132,6 +148,8 @@ class Driver:
                 callback_deadline(self._runtime, delivery)
             elif isinstance(delivery.message, Errand):
                 self._run_errand(delivery, delivery.message, later)
+            elif isinstance(delivery.message, HeartbeatCheck):
+                check_heartbeat(self._runtime, delivery)
             else:
                 groups.setdefault(delivery.message.run.execution_id, []).append(delivery)
         if groups:
@@ -280,7 +298,7 @@ class Driver:
                 value = self._awaited(value, context)
         except Escape as escape:
             raise escape.error from escape.error.__cause__
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
+        except (Exception, SystemExit, asyncio.CancelledError, ActivityCancelledError) as error:
             if type(error) is NotImplementedError and not attempt.runnable.activity.implemented and not str(error):
                 raise MockError(
                     f"The activity {attempt.task.name!r} is a contract without an implementation here. Mock it, "

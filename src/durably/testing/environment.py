@@ -16,13 +16,14 @@ from durably.adapters.tokens import HmacTokenSigner
 from durably.adapters.watchdog import Watchdog
 from durably.api.activity import Activity, CallbackActivity
 from durably.api.orchestrator import Orchestrator
-from durably.client import Client, Handle
+from durably.client import Client
 from durably.codec.exports import encode_export
 from durably.codec.payloads import PydanticCodec
 from durably.core.channels import Query, Signal, Update
 from durably.core.context import instant
 from durably.core.errors import ExecutionFailedError
 from durably.core.history import HistoryEntry
+from durably.handles import Handle
 from durably.runtime.runtime import Limits, Runtime, unlimited
 from durably.runtime.start import existing_record
 from durably.testing.callbacks import OpenCallback

@@ -22,7 +22,7 @@ def test_what_was_started_is_listed_shown_told_and_ended(project: Project) -> No
     eventually(lambda: "retrying" in project.run("show", "unfortunate-1").stdout)
 
     listed = project.run("list").stdout.splitlines()
-    assert re.split(r"\s{2,}", listed[0]) == ["ID", "ORCHESTRATOR", "STATUS", "STARTED", "TOOK"]
+    assert re.split(r"\s{2,}", listed[0]) == ["ID", "ORCHESTRATOR", "STATUS", "STARTED", "TOOK", "CUSTOM STATUS"]
     assert [line.split()[:3] for line in listed[1:]] == [
         ["unfortunate-1", "unfortunate", "running"],
         ["hello-1", "hello", "completed"],

@@ -7,10 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from durably.cli import main
+from durably.cli.arguments import STATUSES
+from durably.cli.operations import OPERATIONS
+from durably.ports.records import Status
 from tests.e2e.cli.project import COMMAND, HELLO, PATIENCE_S, SRC, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals")]
@@ -26,6 +30,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
         ["list", "--limit", "0"],
         ["list", "--status", "odd"],
         ["show"],
+        ["signal", "a", "approved"],
+        ["update", "a", "add", "1", "--timeout", "soon"],
+        ["reset", "a"],
+        ["reset", "a", "--to-event", "0"],
+        ["fork", "a"],
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_how_it_is_right(
@@ -48,8 +57,12 @@ def test_dev_where_nothing_lies_says_what_it_looked_for(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_every_status_can_be_listed() -> None:
+    assert set(STATUSES) == set(get_args(Status))
+
+
 @pytest.mark.parametrize(
-    "command", ["dev", "start", "list", "show", "history", "result", "terminate", "export", "replay", "lint"]
+    "command", ["dev", "start", "list", "show", "history", "result", "export", "replay", "lint", *OPERATIONS]
 )
 def test_each_command_is_listed_and_described(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--help"], [command, "--help"]):

@@ -53,7 +53,7 @@ from durably.core.history import Turn
 from durably.core.keys import ActivityKey, RunKey
 from durably.core.options import ActivityOptions, ChildOptions
 from durably.core.retry import RetryPolicy
-from durably.ports.messages import ActivityTask, CallbackDeadline, Errand, EventMessage, Message, Wake
+from durably.ports.messages import ActivityTask, CallbackDeadline, Errand, EventMessage, HeartbeatCheck, Message, Wake
 from durably.ports.records import ActivityItem, Record
 
 _RUN = RunKey("packet-42", "01J", 1)
@@ -148,6 +148,7 @@ MESSAGES: list[Message] = [
     Wake(run=_RUN, turn=3, tries=1),
     _TASK,
     CallbackDeadline(task=_TASK),
+    HeartbeatCheck(task=_TASK, deadline_ms=7),
     Errand(key=ActivityKey(_RUN, 3), execution_id="y", action="start", name="ship", payload="{}"),
 ]
 RECORD = Record(

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from durably import Activity, Client, Orchestrator, Registry
 from durably.adapters.memory import MemoryBackend
 from durably.adapters.tokens import HmacTokenSigner
+from durably.api.attempt import current_attempt
 from durably.codec.payloads import PydanticCodec
-from durably.core.errors import ContendedError
+from durably.core.errors import ActivityCancelledError, ContendedError
 from durably.core.history import Turn
-from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, Errand, EventMessage, Message, Wake
+from durably.ports.messages import (
+    ActivityTask,
+    CallbackDeadline,
+    Delivery,
+    Errand,
+    EventMessage,
+    HeartbeatCheck,
+    Message,
+    Wake,
+)
 from durably.ports.records import Record
 from durably.runtime.attempt import (
     Answer,
@@ -23,6 +34,7 @@ from durably.runtime.attempt import (
 )
 from durably.runtime.callbacks import callback_deadline
 from durably.runtime.errands import run_errand
+from durably.runtime.heartbeats import check_heartbeat
 from durably.runtime.runtime import Limits, Runtime
 from durably.runtime.turn import TurnsTaken, TurnTaker
 from tests.contract.harness import ManualClock
@@ -145,9 +157,11 @@ class Process:
             settle_answer(self.runtime, answer)
 
     def _ran(self, attempt: Attempt) -> Answer | None:
+        context = contextvars.copy_context()
+        context.run(current_attempt.set, attempt.info)
         try:
-            value = attempt.call()
-        except Exception as error:
+            value = context.run(attempt.call)
+        except (Exception, ActivityCancelledError) as error:
             return attempt_raised(self.runtime, attempt, error)
         return attempt_returned(self.runtime, attempt, value)
 
@@ -160,6 +174,8 @@ class Process:
                     self.run(delivery)
                 elif isinstance(delivery.message, CallbackDeadline):
                     callback_deadline(self.runtime, delivery)
+                elif isinstance(delivery.message, HeartbeatCheck):
+                    check_heartbeat(self.runtime, delivery)
                 elif isinstance(delivery.message, Errand):
                     self.run_errand(delivery)
 

@@ -315,7 +315,7 @@ def test_the_result_of_a_claimed_attempt_is_stored_with_its_claim(process: Proce
     assert attempt_returned(process.runtime, opened, "done") is None
     item = process.backend.read_item(opened.task.key)
     assert item is not None
-    assert item.state == "closed"
+    assert (item.state, item.result) == ("completed", '"done"')
     process.run(Delivery(opened.task, "stale", receives=2))
     process.work()
     assert process.record().result == '"done"'

@@ -9,6 +9,8 @@ import pytest
 from durably import ChildError, Context, DefinitionError, Signal, orchestrator
 from durably.api.orchestrator import ParentClose
 from durably.core.errors import ExecutionFailedError
+from durably.core.events import ChildStarted
+from durably.ports.messages import EventMessage, Outgoing, Wake
 from tests.unit.runtime.harness import LEASE_MS
 from tests.unit.runtime.programs import process_of, step
 
@@ -169,6 +171,42 @@ def test_an_errand_that_is_carried_out_twice_starts_one_child() -> None:
     process.work()
     assert handle.result(0) == 60
     assert sum(record.orchestrator == "child" for record in process.client.list()) == 3
+
+
+@orchestrator
+async def quick(ctx: Context) -> int:
+    return 7
+
+
+@orchestrator
+async def starts(ctx: Context) -> int:
+    return await (await quick.start())
+
+
+def test_a_child_may_end_before_its_parent_hears_of_its_start() -> None:
+    process = process_of(starts, quick)
+    handle = process.client.start("p", starts)
+    process.take_due()
+    [errand] = process.receive()
+    process.run_errand(errand)
+    begun, wake = sorted(process.receive(), key=lambda delivery: isinstance(delivery.message, Wake))
+    process.take([wake])
+    process.take(process.receive())
+    process.take([begun])
+    assert handle.result(0) == 7
+
+
+def test_a_second_copy_of_the_news_that_a_child_exists_starts_nothing() -> None:
+    @orchestrator
+    async def watches(ctx: Context) -> int:
+        return await (await waiting.start())
+
+    process = process_of(watches, waiting)
+    process.client.start("p", watches)
+    process.work()
+    process.backend.send([Outgoing(EventMessage(run=process.record("p").key, event=ChildStarted(seq=1)))])
+    process.take_due()
+    assert process.queued() == []
 
 
 def test_a_child_is_called_inside_an_orchestrator_only() -> None:

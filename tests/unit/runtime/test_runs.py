@@ -14,9 +14,9 @@ from durably.core.errors import (
     ExecutionFailedError,
 )
 from durably.core.events import UpdateAccepted
-from durably.ports.messages import EventMessage, Outgoing
+from durably.ports.messages import Errand, EventMessage, Outgoing
 from tests.unit.runtime import programs
-from tests.unit.runtime.harness import Process
+from tests.unit.runtime.harness import LEASE_MS, Process
 from tests.unit.runtime.programs import process_of, step, steps
 
 GO = Signal[int]("go")
@@ -390,6 +390,55 @@ def test_a_fork_goes_its_own_way_from_an_event() -> None:
     assert programs.RAN == [2]
     with pytest.raises(ExecutionExistsError):
         process.client.fork("e", "f")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])
+def test_a_reset_and_a_fork_to_any_event_of_what_completed_complete(number: int) -> None:
+    process = process_of(steps)
+    process.client.start("e", steps)
+    process.work()
+    process.client.fork("e", "f", to_event=number)
+    process.client.reset("e", number)
+    process.work()
+    assert (process.record("e").result, process.record("f").result) == ("3", "3")
+
+
+def test_a_reset_by_a_clock_that_is_behind_does_not_turn_time_back() -> None:
+    process = process_of(steps)
+    process.client.start("e", steps)
+    process.work()
+    stamps = [event.at_ms for turn in process.stored() for event in turn.inbound]
+    process.clock.advance(-5_000)
+    process.client.reset("e", 1)
+    process.work()
+    stamps += [event.at_ms for turn in process.stored() for event in turn.inbound[1:]]
+    assert stamps == sorted(stamps)
+
+
+def test_a_fork_has_children_of_its_own() -> None:
+    @orchestrator
+    async def child(ctx: Context) -> int:
+        return await ctx.receive(GO)
+
+    @orchestrator
+    async def parent(ctx: Context) -> int:
+        handle = await child.start()
+        await handle.signal(GO, await step(4))
+        return await handle
+
+    process = process_of(parent, child)
+    process.client.start("e", parent)
+    process.take_due()
+    while not process.tasks():
+        for delivery in process.receive():
+            process.take([delivery])
+            if isinstance(delivery.message, Errand):
+                process.run_errand(delivery)
+    process.client.fork("e", "f", to_event=len(process.kinds("e")))
+    process.clock.advance(LEASE_MS)
+    process.work()
+    assert (process.record("e").result, process.record("f").result) == ("4", "4")
+    assert {record.execution_id for record in process.client.list()} == {"e", "e/1.1", "f", "f/1.1"}
 
 
 def test_a_fork_from_the_start_may_have_another_input() -> None:

@@ -290,6 +290,18 @@ def test_a_rejected_update_leaves_nothing_in_history() -> None:
     assert process.kinds() == before
 
 
+def test_an_update_that_no_code_can_validate_now_is_rejected() -> None:
+    process = process_of(counter)
+    handle = process.client.start("e", counter)
+    process.work()
+    process.client.suspend("e")
+    process.work()
+    before = process.kinds()
+    with pytest.raises(UpdateRejectedError, match="is suspended, stalled"):
+        handle.update(ADD, 3)
+    assert process.kinds() == before
+
+
 def test_an_update_sent_again_under_its_id_is_handled_once() -> None:
     process = process_of(counter)
     handle = process.client.start("e", counter)

@@ -32,7 +32,15 @@ from durably.core.errors import NonRetryableError, PayloadError, StorageError
 from durably.core.events import ActivityCompleted, ActivityFailed, ChildFailed, SignalFailed
 from durably.core.failures import failure_of
 from durably.ports.clock import Clock
-from durably.ports.messages import ActivityTask, CallbackDeadline, Errand, EventMessage, Message, Outgoing
+from durably.ports.messages import (
+    ActivityTask,
+    CallbackDeadline,
+    Errand,
+    EventMessage,
+    HeartbeatCheck,
+    Message,
+    Outgoing,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
@@ -182,7 +190,7 @@ class Queues:
             return ""
         if queue is not None:
             return queue
-        if wait_ms > 0 or isinstance(message, CallbackDeadline | Errand):
+        if wait_ms > 0 or isinstance(message, CallbackDeadline | HeartbeatCheck | Errand):
             return self._settings.delay_queue
         return self._settings.events_queue
 
@@ -297,7 +305,11 @@ def _failed(message: Message, error: Exception) -> Outgoing:
     """
     failure = failure_of(error)
     match message:
-        case ActivityTask(key=key, attempt=attempt) | CallbackDeadline(task=ActivityTask(key=key, attempt=attempt)):
+        case (
+            ActivityTask(key=key, attempt=attempt)
+            | CallbackDeadline(task=ActivityTask(key=key, attempt=attempt))
+            | HeartbeatCheck(task=ActivityTask(key=key, attempt=attempt))
+        ):
             return Outgoing(
                 EventMessage(run=key.run, event=ActivityFailed(seq=key.seq, failure=failure, attempt=attempt))
             )

@@ -1,0 +1,23 @@
+"""Looking again and again until there is something to see."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_S = 0.001
+_LONGEST_PAUSE_S = 0.05
+
+
+def poll(look: Callable[[], T | None], timeout: float | None, pause: Callable[[float], object]) -> T | None:
+    """What `look` sees, after ever longer pauses, at most for so many seconds; None if it sees nothing."""
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    length = _FIRST_PAUSE_S
+    while (seen := look()) is None and (left := deadline - time.monotonic()) > 0:
+        pause(min(length, left))
+        length = min(length * 1.5, _LONGEST_PAUSE_S)
+    return seen

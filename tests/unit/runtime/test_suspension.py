@@ -1,0 +1,49 @@
+"""Suspending and resuming in every order."""
+
+from __future__ import annotations
+
+from durably import Context, Signal, orchestrator
+from tests.unit.runtime.programs import process_of
+
+GO = Signal[int]("go")
+
+
+@orchestrator
+async def patient(ctx: Context) -> int:
+    return await ctx.receive(GO)
+
+
+def test_a_resume_that_comes_with_its_suspend_is_not_lost() -> None:
+    process = process_of(patient)
+    handle = process.client.start("e", patient)
+    process.work()
+    process.client.suspend("e")
+    process.client.resume("e")
+    handle.signal(GO, 1)
+    process.work()
+    assert handle.result(0) == 1
+
+
+def test_resuming_what_is_not_suspended_changes_nothing() -> None:
+    process = process_of(patient)
+    handle = process.client.start("e", patient)
+    process.work()
+    process.client.resume("e")
+    process.work()
+    assert process.record().status == "running"
+    handle.signal(GO, 2)
+    process.work()
+    assert handle.result(0) == 2
+
+
+def test_suspending_twice_takes_one_resume() -> None:
+    process = process_of(patient)
+    handle = process.client.start("e", patient)
+    process.client.suspend("e")
+    process.work()
+    process.client.suspend("e")
+    process.work()
+    handle.signal(GO, 3)
+    process.client.resume("e")
+    process.work()
+    assert handle.result(0) == 3
