@@ -15,7 +15,11 @@ import pytest
 from durably import Activity, Client, Orchestrator
 from durably.embedded import Embedded
 
-PAGE = (Path(__file__).parents[2] / "docs" / "orchestrators.md").read_text(encoding="utf-8").partition("# Talking to executions")[2]
+PAGE = (
+    (Path(__file__).parents[2] / "docs" / "orchestrators.md")
+    .read_text(encoding="utf-8")
+    .partition("# Talking to executions")[2]
+)
 PRELUDE = "import asyncio\nfrom dataclasses import dataclass\nfrom durably import *\n"
 SHARED = 'STEP = Signal[int]("step")\n'
 EXAMPLES = {
