@@ -52,9 +52,9 @@ class OpenRegistry(Registry):
                 self._build()
                 raise
 
-    def orchestrator(self, name: str) -> Orchestrator[..., Any]:
-        """The admitted orchestrator that runs under a name."""
-        return next(one for one in self._admitted if name in (one.name, *one.aliases))
+    def orchestrator(self, name: str) -> Orchestrator[..., Any] | None:
+        """The admitted orchestrator that runs under a name; None for one of durably's own."""
+        return next((one for one in self._admitted if name in (one.name, *one.aliases)), None)
 
     def stand_in(self, names: Iterable[str], runnable: RunnableActivity) -> None:
         """Let `runnable` run under these names instead of whatever has them."""

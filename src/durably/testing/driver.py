@@ -62,6 +62,7 @@ from durably.testing.virtual import milliseconds
 _LEASE_MS = 10**15  # nothing is delivered twice: the process of a test does not die
 _NEVER_MS = 10**14
 _PUT_OFF_MS = 1_000
+_OWN = "durably."  # what schedules are made of
 _BATCH = 1_000
 
 Later = Callable[[timedelta, Callable[[], object]], None]
@@ -208,13 +209,17 @@ class Driver:
                     "nor found in what its orchestrator's module names. Mock it, env.mock(...), or give it: "
                     "Environment(orchestrators=[...])."
                 )
-        elif errand.action == "signal" and errand.execution_id in self._mocked:
+        elif errand.action == "signal" and self._is_mocked(errand.execution_id):
             self._settle_errand(delivery, SignalDelivered(seq=errand.key.seq))
             return
         try:
             run_errand(self._runtime, delivery)
         except ContendedError:
             self._backend.release(delivery.receipt, due_ms=self._runtime.clock.now_ms() + _PUT_OFF_MS)
+
+    def _is_mocked(self, execution_id: str) -> bool:
+        record = self._backend.read_record(execution_id)
+        return execution_id in self._mocked and (record is None or record.closed)
 
     def _answer_for(self, mock: ChildMock[..., Any], delivery: Delivery, errand: Errand, later: Later) -> None:
         """Tell the parent what the mock of a child answers, without a child."""
@@ -281,7 +286,7 @@ class Driver:
                 f"found in what its orchestrator's module names. Mock it, env.mock({task.name!r}), or give it: "
                 "Environment(activities=[...])."
             )
-        if not self._run_activities:
+        if not self._run_activities and not task.name.startswith(_OWN):
             raise MockError(
                 f"Execution {task.run.execution_id} asked for the activity {task.name!r}, which has no mock, and this "
                 f"environment runs no activities. Mock it: env.mock({task.name}).returns(...)."

@@ -183,10 +183,9 @@ class Environment:
         histories = [stored_history(self._runtime.backend, record) for record in reversed(records)]
         for history in histories:
             check_here(history, self._registry)
-        orchestrators = {
-            history.orchestrator: self._registry.orchestrator(history.orchestrator) for history in histories
-        }
-        check_elsewhere(histories, orchestrators, self._hash_seeds)
+        found = {history.orchestrator: self._registry.orchestrator(history.orchestrator) for history in histories}
+        theirs = {name: definition for name, definition in found.items() if definition is not None}
+        check_elsewhere([one for one in histories if one.orchestrator in theirs], theirs, self._hash_seeds)
         return handle.result()
 
     # --- signals, queries, updates ----------------------------------------------------------------------------------
