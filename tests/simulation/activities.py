@@ -12,9 +12,11 @@ from durably.core.retry import RetryPolicy
 
 
 class Outside(Protocol):
-    """Who hears of requests that callback activities hand over."""
+    """Who hears of requests that activities hand over."""
 
     def asked(self, callback: Callback[int], n: int, plan: str, attempt: AttemptInfo) -> None: ...
+
+    def invited(self, name: str, n: int, size: int, what: str, attempt: AttemptInfo) -> None: ...
 
 
 _outside: list[Outside] = []
@@ -119,7 +121,13 @@ def ask_again(callback: Callback[int], n: int, plan: str) -> None:
     _outside[0].asked(callback, n, plan, attempt_info())
 
 
+@activity
+def invite(name: str, n: int, size: int, what: str) -> None:
+    """Ask for so many signals, or for updates, of a name."""
+    _outside[0].invited(name, n, size, what, attempt_info())
+
+
 ACTIVITIES = (
     *(work, work_async, work_here, flaky, failing, hopeless, refusing, patient, once, unserialisable, overrun),
-    *(hurried, ask, ask_for_ever, ask_briefly, ask_again),
+    *(hurried, ask, ask_for_ever, ask_briefly, ask_again, invite),
 )

@@ -21,7 +21,7 @@ from durably.ports.backend import (
     TurnCommit,
 )
 from durably.ports.messages import Delivery, Outgoing
-from durably.ports.records import ActivityItem, Record, Status
+from durably.ports.records import ActivityItem, Record, Reply, Status
 
 R = TypeVar("R")
 Moment = Literal["before", "inside", "after"]
@@ -197,6 +197,12 @@ class FaultyBackend:
 
     def settle(self, settlement: Settlement) -> SettleOutcome:
         return self._call("settle", lambda: self._inner.settle(settlement))
+
+    def reply(self, replies: Sequence[Reply]) -> None:
+        self._call("reply", lambda: self._inner.reply(replies))
+
+    def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
+        return self._call("read_reply", lambda: self._inner.read_reply(run, request_id))
 
     def send(self, messages: Sequence[Outgoing], *, keep: bool = False) -> tuple[Delivery, ...]:
         return self._call("send", lambda: self._inner.send(messages, keep=keep))

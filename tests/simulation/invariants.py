@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from durably.core.errors import Stall
 from durably.core.events import (
@@ -11,27 +12,40 @@ from durably.core.events import (
     ActivityCompleted,
     ActivityFailed,
     ActivityScheduled,
+    ChildCompleted,
+    ChildFailed,
+    ChildScheduled,
+    ChildStarted,
+    ExecutionCancelled,
     ExecutionCompleted,
+    ExecutionContinuedAsNew,
     ExecutionFailed,
+    ExecutionReset,
     ExecutionStarted,
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    SignalDelivered,
+    SignalFailed,
+    SignalSent,
     TimerFired,
     TimerStarted,
 )
 from durably.core.execution import Execution
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey
 from durably.core.replay import replay
 from durably.ports.records import Record
-from durably.runtime.closing import TERMINATED
+from durably.runtime.closing import CANCELLED, TERMINATED
 from tests.simulation.activities import answer
-from tests.simulation.interpret import describe_failure
+from tests.simulation.interpret import describe_failure, program_of
+from tests.simulation.lives import Life, family_promises, life_promises, runs_of
 from tests.simulation.outside import Token
 from tests.simulation.programs import Node, RaisedError, expected
-from tests.simulation.world import World, program_of
+from tests.simulation.world import World
 
-_TERMINAL = (ExecutionCompleted, ExecutionFailed, ExecutionTerminated)
+_TERMINAL = (ExecutionCompleted, ExecutionFailed, ExecutionCancelled, ExecutionTerminated)
+_INTERMEDIATE = (ExecutionContinuedAsNew, ExecutionReset)
 _FULL_PREFIXES = 8
 
 
@@ -39,27 +53,35 @@ def violations(world: World) -> Iterator[str]:
     """What does not hold."""
     yield from world.broken
     yield from world.outside.broken
+    yield from world.outside.senders.broken
     yield from _starts(world)
     yield from _terminations(world)
     yield from _attempts(world)
     messages = world.store.messages()
     if messages:
         yield f"messages are left over: {messages[:3]}"
-    for record in world.store.records():
-        try:
-            turns = world.store.load_turns(record.key)
-        except Exception as error:
-            yield f"{record.execution_id}: {error}"
-            continue
-        for broken in (*history(turns), *_ends(world, record, turns), *_replays(world, record, turns)):
-            yield f"{record.execution_id} ({record.gen}): {broken}"
+    lives = [Life(record, runs_of(world, record)) for record in world.store.records()]
+    for life in lives:
+        for broken in (*_life(world, life), *life_promises(world, life)):
+            yield f"{life.record.execution_id} ({life.record.gen}): {broken}"
+    yield from family_promises(world, lives)
+
+
+def _life(world: World, life: Life) -> Iterator[str]:
+    for number, turns in enumerate(life.runs, start=1):
+        last = number == len(life.runs)
+        yield from (f"run {number}: {broken}" for broken in history(turns, last=last))
+        yield from (f"run {number}: {broken}" for broken in _replays(world, replace(life.record, run=number), turns))
         for token in world.outside.tokens.values():
-            if token.claims.key.run == record.key and token.accepted in {"ok", "late"}:
+            if token.claims.key.run == replace(life.record, run=number).key and token.accepted in {"ok", "late"}:
                 yield from _callback_took_effect(token, turns)
+    if life.runs[-1]:
+        yield from _ends(world, life.record, life.runs[-1])
 
 
-def history(turns: Sequence[Turn]) -> Iterator[str]:
-    """What is wrong with the turns of one run, whatever its program."""
+def history(turns: Sequence[Turn], *, last: bool = True) -> Iterator[str]:
+    """What is wrong with the turns of one run, the last of its execution or not, whatever its program."""
+    ends = _TERMINAL if last else _INTERMEDIATE
     if [turn.number for turn in turns] != list(range(1, len(turns) + 1)):
         yield f"turns are not gapless: {[turn.number for turn in turns]}"
     yield from _order(turns)
@@ -67,7 +89,7 @@ def history(turns: Sequence[Turn]) -> Iterator[str]:
     started = sum(isinstance(event, ExecutionStarted) for turn in turns for event in turn.inbound)
     if started != 1:
         yield f"{started} events ExecutionStarted"
-    terminal = [(turn.number, event) for turn in turns for event in _all(turn) if isinstance(event, _TERMINAL)]
+    terminal = [(turn.number, event) for turn in turns for event in _all(turn) if isinstance(event, ends)]
     if len(terminal) != 1:
         yield f"{len(terminal)} terminal events, expected one: waits for ever? {terminal}"
     elif terminal[0][0] != len(turns):
@@ -95,21 +117,39 @@ def _order(turns: Sequence[Turn]) -> Iterator[str]:
 def _answers(turns: Sequence[Turn]) -> Iterator[str]:
     """Each seq is asked for once, and answered at most once, by an answer of its kind."""
     asked: dict[int, type[object]] = {}
-    resolved: set[int] = set()
+    resolved: set[tuple[bool, int]] = set()
+    prefixed = turns[0].applied_through > 0  # then its children start again
     for turn in turns:
+        if turn.number == 1:  # it may be the prefix of another run
+            yield from _asked(turn, asked)
         for event in turn.inbound:
-            if not isinstance(event, ActivityCompleted | ActivityFailed | TimerFired):
+            wanted = _ANSWERED.get(type(event))
+            if wanted is None:
                 continue
-            if asked.get(event.seq) is not (TimerStarted if isinstance(event, TimerFired) else ActivityScheduled):
-                yield f"turn {turn.number} resolves {event.seq}, which nobody asked for: {event}"
-            if event.seq in resolved:
-                yield f"turn {turn.number} resolves {event.seq} again: {event}"
-            resolved.add(event.seq)
-        for command in turn.outbound:
-            if isinstance(command, ActivityScheduled | TimerStarted):
-                if command.seq in asked:
-                    yield f"{command.seq} was asked for twice"
-                asked[command.seq] = type(command)
+            seq: int = getattr(event, "seq", 0)
+            if asked.get(seq) is not wanted:
+                yield f"turn {turn.number} resolves {seq}, which nobody asked for: {event}"
+            if (isinstance(event, ChildStarted), seq) in resolved and not prefixed:
+                yield f"turn {turn.number} resolves {seq} again: {event}"
+            resolved.add((isinstance(event, ChildStarted), seq))
+        if turn.number > 1:
+            yield from _asked(turn, asked)
+
+
+def _asked(turn: Turn, asked: dict[int, type[object]]) -> Iterator[str]:
+    for command in turn.outbound:
+        if isinstance(command, ActivityScheduled | TimerStarted | ChildScheduled | SignalSent):
+            if command.seq in asked:
+                yield f"{command.seq} was asked for twice"
+            asked[command.seq] = type(command)
+
+
+_ANSWERED: dict[type[object], type[object]] = {
+    **dict.fromkeys((ActivityCompleted, ActivityFailed), ActivityScheduled),
+    **dict.fromkeys((ChildStarted, ChildCompleted, ChildFailed), ChildScheduled),
+    **dict.fromkeys((SignalDelivered, SignalFailed), SignalSent),
+    TimerFired: TimerStarted,
+}
 
 
 def outcome(node: Node) -> tuple[str, str]:
@@ -131,16 +171,25 @@ def _ends(world: World, record: Record, turns: Sequence[Turn]) -> Iterator[str]:
         yield f"the record says turn {record.turn} at {record.closed_at_ms}, the turns {last.number} at {last.at_ms}"
     if recorded != said:
         yield f"the record says {recorded}, the turns say {said}"
-    if record.status == "terminated":
-        if not world.outside.terminated.get(record.execution_id):
-            yield "terminated, and nobody asked for it"
+    root, _, child = record.execution_id.partition("@")[0].partition("/")
+    operators = world.outside.operators
+    if record.status in {"terminated", "cancelled"}:
+        asked_for = operators.cancelled if record.status == "cancelled" else world.outside.terminated
+        if not child and root not in asked_for and started.parent is None:
+            yield f"{record.status}, and nobody asked for it"
+    elif root in operators.disturbed:
+        return
     elif recorded != outcome(program_of(started.input)):
         stack = record.failure.stack if record.failure else None
         yield f"ended as {recorded}, its direct execution as {outcome(program_of(started.input))}\n{stack or ''}"
 
 
-def _said(event: ExecutionCompleted | ExecutionFailed | ExecutionTerminated) -> tuple[str, str]:
+def _said(
+    event: ExecutionCompleted | ExecutionFailed | ExecutionCancelled | ExecutionTerminated,
+) -> tuple[str, str]:
     match event:
+        case ExecutionCancelled(reason=reason):
+            return "cancelled", f"{CANCELLED.rpartition('.')[2]}: {reason}"
         case ExecutionCompleted(result=result):
             return "completed", result
         case ExecutionFailed(failure=failure):
@@ -175,7 +224,7 @@ def _callback_took_effect(token: Token, turns: Sequence[Turn]) -> Iterator[str]:
                     return
                 case ActivityCancelRequested(seq=cancelled) if cancelled == seq:
                     return
-                case ExecutionTerminated():
+                case ExecutionTerminated() | ExecutionReset() | ExecutionContinuedAsNew():
                     return
                 case _:
                     pass
@@ -204,12 +253,13 @@ def _terminations(world: World) -> Iterator[str]:
 
 
 def _attempts(world: World) -> Iterator[str]:
-    names: dict[tuple[str, int], str] = {}
+    names: dict[ActivityKey, str] = {}
     for record in world.store.records():
-        for turn in world.store.load_turns(record.key):
-            for event in turn.outbound:
-                if isinstance(event, ActivityScheduled):
-                    names[record.gen, event.seq] = event.name
+        for number, turns in enumerate(runs_of(world, record), start=1):
+            for turn in turns:
+                for event in turn.outbound:
+                    if isinstance(event, ActivityScheduled):
+                        names[ActivityKey(replace(record, run=number).key, event.seq)] = event.name
     for (key, attempt), count in world.runs.items():
-        if count > 1 and names.get((key.run.gen, key.seq)) == "once":
+        if count > 1 and names.get(key) == "once":
             yield f"attempt {attempt} of at-most-once activity {key.seq} ran {count} times"

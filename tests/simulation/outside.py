@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 
 from durably.api.attempt import AttemptInfo, Callback
 from durably.api.orchestrator import IdReuse, StartOptions
+from durably.client import Client
 from durably.core.errors import ExecutionClosedError, ExecutionExistsError, ExecutionNotFoundError, StorageError
 from durably.core.events import ExecutionTerminated
 from durably.core.failures import Failure
 from durably.ports.tokens import TokenClaims
 from durably.runtime.callbacks import CallbackAnswer, complete_callback, fail_callback
+from durably.runtime.runtime import Runtime
 from durably.runtime.start import send_event, start_execution
 from tests.simulation.activities import answer
+from tests.simulation.conversing import HELLO
 from tests.simulation.faults import Crash
+from tests.simulation.interpret import interpret
+from tests.simulation.operators import Operators
+from tests.simulation.senders import Senders
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -29,6 +35,7 @@ class Start:
     """A start that a client asks for, until it gets an answer or gives up.
 
     Attributes:
+        greeted: whether the start comes with a signal.
         accepted: whether the client was told that it is stored.
         refused: whether it was told that the id is taken.
     """
@@ -37,6 +44,7 @@ class Start:
     request_id: str
     program: str
     id_reuse: IdReuse = "reject"
+    greeted: bool = False
     accepted: bool = False
     refused: bool = False
     tries: int = 0
@@ -62,6 +70,9 @@ class Outsiders:
         self.starts: list[Start] = []
         self.terminated: dict[str, list[str | None]] = {}
         self.broken: list[str] = []
+        clients = [client_of(runtime) for runtime in self.runtimes]
+        self.senders = Senders(world, clients)
+        self.operators = Operators(world, clients)
 
     def suspend(self) -> None:
         self.world.let_others_go_on()
@@ -79,16 +90,7 @@ class Outsiders:
         runtime = self.world.rng.choice(self.runtimes)
         start.tries += 1
         try:
-            record, _ = start_execution(
-                runtime.backend,
-                runtime.clock,
-                runtime.entropy,
-                execution_id=start.execution_id,
-                orchestrator="interpret",
-                input_=json.dumps({"program": start.program}),
-                options=StartOptions(id_reuse=start.id_reuse, request_id=start.request_id),
-                code_version="simulated",
-            )
+            started = self._started(runtime, start)
         except ExecutionExistsError:
             start.refused = True
             if start.id_reuse == "allow_if_closed" and start.tries < 6:
@@ -99,8 +101,27 @@ class Outsiders:
             else:
                 self.world.sweep_later()
         else:
-            start.accepted = record.request_id == start.request_id
+            start.accepted = start.accepted or started
             start.refused = False
+
+    def _started(self, runtime: Runtime, start: Start) -> bool:
+        """Start it, or find it started; False where an open execution has the id and got the signal only."""
+        if start.greeted:
+            options = interpret.options(id_reuse=start.id_reuse, request_id=start.request_id)
+            handle = client_of(runtime).signal_with_start(start.execution_id, HELLO, answer(0), options, start.program)
+            lives = {record.gen: record.request_id for record in self.world.store.records()}
+            return lives[str(handle.gen)] == start.request_id
+        record, _ = start_execution(
+            runtime.backend,
+            runtime.clock,
+            runtime.entropy,
+            execution_id=start.execution_id,
+            orchestrator="interpret",
+            input_=json.dumps({"program": start.program, "done": "[]"}),
+            options=StartOptions(id_reuse=start.id_reuse, request_id=start.request_id),
+            code_version="simulated",
+        )
+        return record.request_id == start.request_id
 
     def _terminate(self, execution_id: str) -> None:
         runtime = self.world.rng.choice(self.runtimes)
@@ -115,6 +136,11 @@ class Outsiders:
                 self.will_terminate(execution_id, 1_000)
         else:
             told.append(record.gen)
+
+    # --- those who were invited -----------------------------------------------------------------------------------
+
+    def invited(self, name: str, n: int, size: int, what: str, attempt: AttemptInfo) -> None:
+        self.senders.invited(name, n, size, what, attempt)
 
     # --- callers ------------------------------------------------------------------------------------------------
 
@@ -168,6 +194,15 @@ class Outsiders:
             self.broken.append(f"P7: {step} was answered {verdict}, accepted was {token.accepted}, {token.claims}")
         if verdict == "accepted":
             token.accepted = token.accepted or step
+
+
+def client_of(runtime: Runtime) -> Client:
+    """A client in the surroundings of a process."""
+    return Client(runtime.backend, runtime.registry, runtime.clock, runtime.entropy, pause=_never_pause)
+
+
+def _never_pause(seconds: float) -> None:
+    raise AssertionError("somebody waits who should ask again later")
 
 
 def _ok(token: Token, verdict: str, reused: bool) -> bool:

@@ -44,6 +44,17 @@ _LEAVES = (
     *("once", "once", "unserialisable", "overrun", "hurried", "refused", "missing", "clock", "drawn", "yield"),
     *("sleep", "sleep", "sleep", "ask", "ask", "ask", "ask_for_ever", "ask_briefly", "ask_again", "raise"),
 )
+PLANS: dict[str, tuple[str, ...]] = {
+    **ASKED,
+    "receive": ("one by one", "together", "iterated", "impatient", "buffered", "raced", "unreadable"),
+    "tell": ("self", "parent", "nobody"),
+    "updated": ("at once", "slowly"),
+    "child": (
+        *("awaited", "awaited", "handle", "patient", "chosen", "taken", "cancelled", "obeys", "hurried", "forgotten"),
+        *("left terminate", "left cancel", "left abandon"),
+    ),
+}
+_SOCIABLE_LEAVES = ("receive", "receive", "tell", "updated", "patched", "status")
 _RAISING = frozenset({"raise", "failing", "hopeless", "refusing", "unserialisable", "overrun", "refused", "missing"})
 _SEQUENTIAL = ("seq", "seq", "helper", "generator", "abandoned", "cleanup", "in_time", "waited", "loop", "attempt")
 _CONCURRENT = (
@@ -53,10 +64,11 @@ _CONCURRENT = (
 
 
 class _Author:
-    def __init__(self, rng: Random, statements: int) -> None:
+    def __init__(self, rng: Random, statements: int, *, sociable: bool) -> None:
         self.rng = rng
         self.left = statements
         self.n = 0
+        self.sociable = sociable
 
     def node(self, depth: int, *, safe: bool) -> Node:
         """A statement; one that raises nothing, if `safe`."""
@@ -66,6 +78,8 @@ class _Author:
         if depth <= 0 or self.left <= 0 or rng.randrange(5) < 2:
             return self.leaf(safe=safe)
         n = self.n
+        if self.sociable and rng.randrange(8) == 0:
+            return self.child(depth, safe=safe)
         if rng.randrange(5) < 2:
             kind = rng.choice(_SEQUENTIAL)
             count = rng.randrange(1, 4) if kind in {"seq", "generator", "abandoned"} else 1
@@ -78,12 +92,18 @@ class _Author:
             return Node("attempt", n, 0, "", (Node(kind, n, rng.randrange(5_000), "", parts),))
         return Node(kind, n, rng.randrange(5_000), "", parts)
 
+    def child(self, depth: int, *, safe: bool) -> Node:
+        n, plan = self.n, self.rng.choice(PLANS["child"])
+        passes_on = plan in {"awaited", "handle", "patient"}
+        made = Node("child", n, self.rng.randrange(1, 4), plan, (self.node(depth - 1, safe=safe or not passes_on),))
+        return Node("attempt", n, 0, "", (made,)) if safe and plan == "taken" else made
+
     def leaf(self, *, safe: bool) -> Node:
         rng, n = self.rng, self.n
-        kind = rng.choice(_LEAVES)
+        kind = rng.choice(_SOCIABLE_LEAVES if self.sociable and rng.randrange(5) == 0 else _LEAVES)
         plan, size = "", rng.randrange(1, 4)
-        if kind in ASKED:
-            plan = rng.choice(ASKED[kind])
+        if kind in PLANS:
+            plan = rng.choice(PLANS[kind])
         elif kind == "sleep":
             size = rng.choice((1, 500, 5_000, 90_000))
         made = Node(kind, n, size, plan)
@@ -91,13 +111,54 @@ class _Author:
         return Node("attempt", n, 0, "", (made,)) if safe and raises else made
 
 
-def draw_program(rng: Random, statements: int = 10) -> Node:
-    """A program of about so many statements."""
-    author = _Author(rng, rng.randrange(1, statements + 1))
+def draw_program(rng: Random, statements: int = 10, *, sociable: bool = True) -> Node:
+    """A program of about so many statements; `sociable` ones deal with others."""
+    author = _Author(rng, rng.randrange(1, statements + 1), sociable=sociable)
     parts = [author.node(3, safe=rng.randrange(4) > 0)]
     while author.left > 0:
         parts.append(author.node(3, safe=rng.randrange(8) > 0))
+    if sociable and rng.randrange(4) == 0:
+        _go_on_anew(author, parts)
     return Node("seq", 0, 0, "", tuple(parts))
+
+
+def _go_on_anew(author: _Author, parts: list[Node]) -> None:
+    """Put the end of a run or two between the outermost statements, and a signal that arrives before one."""
+    rng = author.rng
+    for _ in range(rng.choice((1, 1, 2))):
+        author.n += 1
+        n = author.n
+        open_ones = tuple(author.node(1, safe=True) for _ in range(rng.randrange(3)))
+        place = rng.randrange(len(parts) + 1)
+        parts.insert(place, Node("anew", n, rng.randrange(1, 4), "", open_ones))
+        if rng.randrange(2):
+            author.n += 1
+            posted = Node("post", author.n, rng.randrange(1, 4), rng.choice(("buffered", "one by one")))
+            parts.insert(rng.randrange(place + 1, len(parts) + 1), posted._replace(kind="fetch"))
+            parts.insert(rng.randrange(place + 1), posted)
+
+
+def signals(node: Node) -> list[int]:
+    """What the signals carry that a statement receives, in ascending order."""
+    return [answer(node.n + i) for i in range(node.size)]
+
+
+def child_name(program: str, node: Node) -> str:
+    """Name of the program of a child."""
+    return f"{program.partition('.')[0]}.{node.n}"
+
+
+def child_programs(program: str, node: Node) -> Iterator[tuple[str, Node]]:
+    """The programs of all children, and of their children, with their names."""
+    if node.kind == "child":
+        lingers = node.plan in {"forgotten", "hurried", "cancelled", "left terminate", "left cancel"}
+        part = {"obeys": Node("obey", node.n), "chosen": Node("report", node.n)}.get(node.plan, node.parts[0])
+        if node.plan == "left abandon":
+            part = Node("sleep", node.n, 90_000)
+        parts = (part, Node("linger", node.n)) if lingers else (part,)
+        yield child_name(program, node), Node("seq", 0, 0, "", parts)
+    for part in node.parts:
+        yield from child_programs(program, part)
 
 
 # --- how its direct execution ends ------------------------------------------------------------------------
@@ -145,6 +206,17 @@ def _sorted(node: Node) -> Any:
     return sorted((expected(part) for part in node.parts), key=repr)
 
 
+def _child(node: Node) -> Any:
+    if node.plan == "taken":
+        raise RaisedError("child ExecutionExistsError")
+    if node.plan not in {"awaited", "handle", "patient"}:
+        return node.kind
+    try:
+        return expected(node.parts[0])
+    except RaisedError as error:
+        raise RaisedError(f"child {error}") from None
+
+
 def _caught(node: Node) -> Any:
     try:
         return expected(node.parts[0])
@@ -179,6 +251,10 @@ _EXPECTED: dict[str, Callable[[Node], Any]] = {
     "refused": _raises("PayloadError"),
     "raise": _raises("ProgramError {n}"),
     "group_fails": _raises("[ProgramError {n}]"),
+    **dict.fromkeys(("receive", "post", "fetch", "greeted", "tell", "updated", "linger", "anew", "status"), _word),
+    **dict.fromkeys(("patched", "obey"), _value),
+    "report": lambda node: "child program",
+    "child": _child,
     "attempt": _caught,
     "loop": _repeated,
     "cleanup": _with_word,

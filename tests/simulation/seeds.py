@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tests.simulation.interpret import program_of
 from tests.simulation.invariants import violations
 from tests.simulation.programs import features
-from tests.simulation.world import Mode, Parts, World, program_of
+from tests.simulation.world import Mode, Parts, World
 
 Modes = Literal["atomic", "stepwise", "both", "aws"]
 

@@ -149,8 +149,8 @@ def test_p3_edited_code_stalls_names_both_sides_and_resumes_when_it_is_restored(
         assert (record.status, record.failure is None) == ("stalled", False)
         message = str(record.failure)
         for part in (
-            'history recorded work({"n":1}) at simulation/interpret.py:',
-            'the code now asks for work_async({"n":1}) at simulation/interpret.py:',
+            'history recorded work({"n":1}) at simulation/sequential.py:',
+            'the code now asks for work_async({"n":1}) at simulation/sequential.py:',
             "Restore the recorded behaviour, or let running executions finish",
         ):
             assert part in message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from durably.adapters.tokens import HmacTokenSigner
 from durably.api.registry import Registry
+from durably.client import Client
 from durably.core import replay
 from durably.core.errors import StorageError
 from durably.core.keys import ActivityKey
@@ -24,9 +24,10 @@ from durably.runtime.runtime import Limits, Runtime
 from durably.runtime.turn import TurnTaker
 from tests.simulation import activities
 from tests.simulation.faults import Faults, FaultyBackend, Process, RandomFaults
-from tests.simulation.interpret import PROGRAMS, REGISTRY
+from tests.simulation.interpret import DEPLOYED, PROGRAMS
 from tests.simulation.outside import Outsiders, Start
-from tests.simulation.programs import Node, draw_program
+from tests.simulation.programs import Node, child_programs, draw_program
+from tests.simulation.statements import REGISTRY
 from tests.simulation.store import LEASE_MS, StepwiseBackend, Store
 from tests.simulation.worker import SkewedClock, Worker
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Mode = Literal["atomic", "stepwise", "aws"]
 START_MS = 1_700_000_000_000
 MAX_STEPS = 30_000
+_OPERATORS = {"cancel": 12, "suspend": 10, "retry": 4, "reset": 8, "fork": 10, "terminate a child": 20}
 SIGNER = HmacTokenSigner("simulation", {"k1": b"k" * 32}, "k1")
 
 
@@ -104,10 +106,12 @@ class World:
         self.seed = seed
         self.mode = mode
         self.calm = calm
+        self.sociable = mode != "aws"
         self.registry = parts.registry
         self.now_ms = START_MS
         self.steps = 0
         self.runs: Counter[tuple[ActivityKey, int]] = Counter()
+        self.began_ms: dict[ActivityKey, int] = {}
         self.verdicts: Counter[str] = Counter()
         self.broken: list[str] = []
         self._heap: list[tuple[int, int, Callable[[], object]]] = []
@@ -139,7 +143,7 @@ class World:
         return RandomFaults(rng, budget=rng.choice((0, 2, 6, 15, 30)), gap=rng.choice((2, 6, 15)))
 
     def _drawn_program(self) -> Node:
-        return draw_program(self.rng, 7)
+        return draw_program(self.rng, 7, sociable=self.sociable)
 
     def _drawn_limits(self) -> Limits:
         rng = self.rng
@@ -156,7 +160,7 @@ class World:
             programs = [self._drawn_program() for _ in range(rng.choice((1, 1, 1, 2, 3)))]
         for index, program in enumerate(programs):
             name = f"p{index}"
-            PROGRAMS[name] = program
+            enlist(name, program)
             execution_id = f"x{index}"
             reuse = not self.calm and index > 0 and rng.randrange(3) == 0
             if reuse:
@@ -165,9 +169,31 @@ class World:
             start = Start(execution_id, f"request-{index}", name)
             if reuse or (not self.calm and rng.randrange(2)):
                 start.id_reuse = "allow_if_closed"
+            if self.sociable and not self.calm and rng.randrange(8) == 0:
+                start.greeted = True
+                enlist(name, program._replace(parts=(Node("greeted"), *program.parts)))
             outside.will_start(start, delay + (30_000 if reuse else 0))
             if not self.calm and rng.randrange(10) == 0:
                 outside.will_terminate(execution_id, rng.choice((0, 1_000, 20_000)))
+            if self.sociable and not self.calm:
+                self._trouble(execution_id, delay)
+        if self.sociable and not self.calm and rng.randrange(2):
+            self.at(rng.choice((0, 1_000, 10_000, 60_000)), lambda: DEPLOYED.append("another version"))
+
+    def _trouble(self, execution_id: str, delay_ms: int) -> None:
+        """What outsiders will do to an execution."""
+        rng, operators = self.rng, self.outside.operators
+        for action, one_in in _OPERATORS.items():
+            if rng.randrange(one_in) == 0:
+                for _ in range(rng.choice((1, 1, 2))):
+                    operators.will(action, execution_id, delay_ms + rng.choice((0, 100, 2_000, 15_000, 100_000)))
+        for _ in range(rng.choice((0, 0, 1, 2))):
+            self.outside.senders.will_ask(execution_id, delay_ms + rng.choice((0, 1_000, 10_000, 10_000_000)))
+
+    def calm_client(self) -> Client:
+        """A client whose calls nothing befalls."""
+        clock = SkewedClock(self, 0)
+        return Client(self.store, self.registry, clock, self._entropy)
 
     # --- what processes ask for ----------------------------------------------------------------------------------
 
@@ -205,6 +231,7 @@ class World:
 
     def ran(self, attempt: Attempt) -> None:
         self.runs[attempt.task.key, attempt.task.attempt] += 1
+        self.began_ms.setdefault(attempt.task.key, self.now_ms)
 
     def duration_ms(self, task: ActivityTask) -> int:
         """How long an attempt takes."""
@@ -236,6 +263,7 @@ class World:
             SimulationError: something is always left to do.
         """
         activities.face(self.outside)
+        DEPLOYED.clear()
         before = replay.MAX_OUTSTANDING
         replay.MAX_OUTSTANDING = self.outstanding
         try:
@@ -320,8 +348,14 @@ class World:
     def _sweep(self) -> None:
         for record in self.store.records():
             turns = self.store.load_turns(record.key)
-            if not record.closed and turns and turns[-1].applied_through == 0:
+            if not record.closed and len(turns) == 1:
                 self.store.send([Outgoing(Wake(run=record.key, turn=1))])
+
+
+def enlist(name: str, program: Node) -> None:
+    """Make a program known, and those of its children."""
+    PROGRAMS[name] = program
+    PROGRAMS.update(child_programs(name, program))
 
 
 def _never() -> bool:
@@ -355,9 +389,3 @@ def _errors_of(heard: list[str]) -> Iterator[None]:
         logger.removeHandler(listener)
         logger.propagate = propagate
         logger.setLevel(level)
-
-
-def program_of(input_: str) -> Node:
-    """The program that an execution was started with."""
-    name: str = json.loads(input_)["program"]
-    return PROGRAMS[name]

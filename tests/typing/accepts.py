@@ -327,6 +327,7 @@ def tests(env: Environment, packet: Packet) -> None:
     env.mock(price, quote)
     env.mock(get_route, lambda failed: failed[0])
     env.mock(transmit).leaves_open()
+    env.mock(route_packet).returns(packet)
     env.mock(transmit).returns(Delivery(delivered=True))
     env.mock(transmit, lambda packet: Delivery(packet.delivered))
     env.mock("elsewhere").returns(3)

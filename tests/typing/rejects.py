@@ -172,7 +172,6 @@ def tests(env: Environment, packet: Packet) -> None:
     env.run(route_packet)  # E: the packet is missing
     env.run(get_route, [])  # E: an activity is no orchestrator
     delivery: Delivery = env.run(route_packet, packet)  # E: the result is a Packet
-    env.mock(route_packet)  # E: an orchestrator is no activity
     env.mock(get_route).returns(3)  # E: it returns a str
     env.mock(get_route).returns("one", 2)  # E: the second is no str
     env.mock(get_route).side_effect([3])  # E: nor is this

@@ -38,9 +38,12 @@ from durably.core.events import (
     SignalReceived,
     SignalRejected,
     SignalSent,
+    StatusSet,
     TimerFired,
     TimerStarted,
     UpdateAccepted,
+    UpdateCompleted,
+    UpdateFailed,
 )
 from durably.core.execution import Execution
 from durably.core.history import Turn
@@ -63,10 +66,14 @@ class RunState:
             and was never stored.
         children: those that are not known to have ended, cancelled ones excepted, by seq.
         cancelled_children: the others, by seq.
+        begun: the number of the turn that recorded the start of a child, by seq.
         requests: the number of the turn that recorded a signal or another request, by its id.
         cancel_requested: whether somebody asked for the orchestrator's cancellation.
         suspended: whether events are kept and not applied.
         closed: whether the run has ended.
+        custom_status: what the orchestrator said last with `ctx.set_status`, JSON text; None for nothing.
+        custom_status_turn: the number of the turn in which it said so.
+        answers: how updates ended, each with the number of the turn that recorded it.
         began_with_prefix: whether its first turn is the applied part of another run, after a reset.
     """
 
@@ -87,8 +94,11 @@ class RunState:
         self.cancel_requested = False
         self.suspended = False
         self.closed = False
+        self.custom_status: str | None = None
+        self.custom_status_turn = 0
+        self.answers: list[tuple[int, UpdateCompleted | UpdateFailed]] = []
         self.began_with_prefix = False
-        self._begun: dict[int, int] = {}
+        self.begun: dict[int, int] = {}
         self._since: dict[int, int] = {}
         self._dispatched = 0
         self._settled = 0
@@ -124,6 +134,10 @@ class RunState:
                 child = self.children.pop(outbound.seq, None)
                 if child is not None:
                     self.cancelled_children[outbound.seq] = child
+            elif isinstance(outbound, StatusSet):
+                self.custom_status, self.custom_status_turn = outbound.status, turn.number
+            elif isinstance(outbound, UpdateCompleted | UpdateFailed):
+                self.answers.append((turn.number, outbound))
             elif isinstance(outbound, ENDINGS):
                 self.closed = True
         if turn.number == 1:  # it may be the prefix of another run, which holds answers to what it asks for
@@ -142,14 +156,14 @@ class RunState:
         return [
             event
             for seq, event in self.unresolved.items()
-            if self._since.get(seq, 0) >= since and seq not in self._begun
+            if self._since.get(seq, 0) >= since and seq not in self.begun
         ]
 
     def turn_of(self, event: InboundEvent) -> int:
         """The number of the turn that recorded an event which is no news; one not taken yet if none did."""
         match event:
             case ChildStarted():
-                return self._begun.get(event.seq, self.turn + 1)
+                return self.begun.get(event.seq, self.turn + 1)
             case SignalReceived() | UpdateAccepted() | ExecutionSuspended() | ExecutionResumed():
                 return self.requests.get(event.request_id, self.turn + 1)
             case ExecutionStarted() | ExecutionCancelRequested() | ExecutionTerminated() | ExecutionReset():
@@ -167,7 +181,7 @@ class RunState:
             case SignalReceived() | UpdateAccepted():
                 return not self.closed and event.request_id not in self.requests
             case ChildStarted():
-                return isinstance(self.unresolved.get(event.seq), ChildScheduled) and event.seq not in self._begun
+                return isinstance(self.unresolved.get(event.seq), ChildScheduled) and event.seq not in self.begun
             case ChildCompleted() | ChildFailed():
                 return isinstance(self.unresolved.get(event.seq), ChildScheduled)
             case SignalDelivered() | SignalFailed():
@@ -194,7 +208,7 @@ class RunState:
             case SignalReceived() | UpdateAccepted():
                 self.requests[event.request_id] = self.turn
             case ChildStarted():
-                self._begun[event.seq] = self.turn
+                self.begun[event.seq] = self.turn
             case ChildCompleted() | ChildFailed():
                 self.recorded[event.seq] = self.turn
                 self._resolve(event.seq)
@@ -225,7 +239,7 @@ class RunState:
         for seq in self.recorded:
             self._resolve(seq)
             self.children.pop(seq, None)
-        self._begun.clear()  # those were children of the other run
+        self.begun.clear()  # those were children of the other run
         due[:] = [request for request in due if request.seq in self.unresolved]
 
 

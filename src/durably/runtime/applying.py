@@ -55,6 +55,10 @@ def _apply_once(
         for index, event in enumerate((*state.waiting, *new)):
             is_new = index >= len(state.waiting)
             if is_new and isinstance(event, UpdateAccepted):
+                told = runtime.backend.read_reply(live.run, event.request_id)  # of a copy that came before
+                if told is not None and not told.accepted:
+                    replies.append(told)
+                    continue
                 refusal = _over() if execution.closed else execution.handlers.refusal(event)
                 if refusal is not None:
                     replies.append(Reply(run=live.run, request_id=event.request_id, accepted=False, failure=refusal))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from durably.core.events import (
+    ChildStarted,
     ExecutionResumed,
     ExecutionSuspended,
     ExecutionTerminated,
@@ -54,7 +55,10 @@ def is_for(live: Live, message: Message) -> bool:
 
 def recorded(live: Live, event: InboundEvent) -> bool:
     """Whether a stored turn holds the event, or makes it impossible."""
-    return not live.state.accepts(event) and getattr(event, "seq", 0) not in live.state.cancelled
+    state, seq = live.state, getattr(event, "seq", 0)
+    if isinstance(event, ChildStarted) and seq in state.begun:
+        return True  # also if its own turn cancelled the child
+    return not state.accepts(event) and seq not in state.cancelled
 
 
 def _unwanted(live: Live, event: InboundEvent) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from durably.core.errors import (
     DeadlyTurnError,
@@ -21,12 +21,9 @@ from durably.core.events import (
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
-    UpdateCompleted,
-    UpdateFailed,
 )
 from durably.core.failures import failure_of
 from durably.core.history import Turn
-from durably.core.keys import ActivityKey
 from durably.core.replay import RunState
 from durably.ports.backend import TurnCommit
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
@@ -36,8 +33,10 @@ from durably.runtime.closing import cancels, errands, first_wake, notice, prefix
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
 from durably.runtime.news import came_too_often, is_for, news, recorded, stamped, suspends, too_long
+from durably.runtime.redone import Redone, replies_since
 from durably.runtime.runtime import Runtime
 
+T = TypeVar("T")
 _logger = logging.getLogger("durably.turn")
 _MAX_CONFLICTS = 50
 _WAKE_MS = 1_000
@@ -120,6 +119,10 @@ class TurnTaker:
     def _store(self, plans: Mapping[str, _Plan], kept: list[Delivery], *, keep: bool) -> list[str]:
         """Carry the plans out; the ids of those that lost the race for their turn."""
         backend = self._runtime.backend
+        late = [id_ for id_, plan in plans.items() if plan.replies and self._overtaken(plan)]
+        for execution_id in late:
+            _discard(plans[execution_id])
+        plans = {id_: plan for id_, plan in plans.items() if id_ not in late}
         resend = [outgoing for plan in plans.values() for outgoing in plan.resend]
         if resend:
             backend.send(resend)  # what they carry out is stored; after the commit, a refusal would lose `kept`
@@ -129,8 +132,8 @@ class TurnTaker:
         self._finish_without_commit([plan for plan in plans.values() if plan.commit is None])
         commits = [(id_, plan, plan.commit) for id_, plan in plans.items() if plan.commit is not None]
         if not commits:
-            return []
-        lost: list[str] = []
+            return late
+        lost = late
         outcomes = backend.commit([commit for _, _, commit in commits], keep=keep)
         for (execution_id, plan, commit), outcome in zip(commits, outcomes, strict=True):
             if outcome.status == "conflict" or plan.unfinished:
@@ -142,6 +145,12 @@ class TurnTaker:
             kept.extend(outcome.kept)
             self._keep_live(plan)
         return lost
+
+    def _overtaken(self, plan: _Plan) -> bool:
+        """Whether a turn was stored since a plan was made that stores none itself."""
+        live = plan.live
+        assert live is not None
+        return bool(self._runtime.backend.load_turns(live.run, after=live.state.turn))
 
     def clear(self) -> None:
         """Discard every live execution."""
@@ -156,7 +165,7 @@ class TurnTaker:
                 live.discard()
                 live = None
             if live is None:
-                live = self._load(execution_id)
+                live = self._load(execution_id, again=any(delivery.receives > 1 for delivery in deliveries))
             if live is None:
                 return _Plan(acknowledge=[delivery.receipt for delivery in deliveries])
             return self._plan(live, deliveries)
@@ -178,9 +187,9 @@ class TurnTaker:
             unknown = unknown or (isinstance(message, EventMessage) and recorded(live, message.event))
         return unknown and bool(self._runtime.backend.load_turns(live.run, after=live.state.turn))
 
-    def _load(self, execution_id: str) -> Live | None:
+    def _load(self, execution_id: str, *, again: bool) -> Live | None:
         record = self._runtime.backend.read_record(execution_id)
-        if record is None or record.closed:
+        if record is None or (record.closed and not again):
             return None
         state = RunState()
         live = Live(record.key, record.orchestrator, record.status, state, self._runtime.budget)
@@ -203,25 +212,40 @@ class TurnTaker:
         wakes = (d.message.tries for d in deliveries if isinstance(d.message, Wake))
         wake = max(wakes, default=None if since is None else 0)
         before = [] if since is None else state.outstanding(since=since)
-        gone = () if since is None else cancels(live.run, state, since=since)
-        ended = () if since is None else errands(live.run, state, since=since)
+        redone = None if since is None else Redone.since(live, since)
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
-        if gone:
-            self._cancel_again(plan, live, gone)
         plan.resend = (
             *plan.resend,
-            *ended,
             *dispatches(live.run, [e for e in before if e.seq in state.unresolved], now_ms=now_ms, again=True),
         )
+        if redone is not None:
+            self._redo(plan, redone)
+        if plan.commit is not None and plan.replies:  # said only if the turn is stored
+            plan.commit = replace(plan.commit, replies=(*plan.replies, *plan.commit.replies))
+            plan.replies = ()
         return plan
 
-    def _cancel_again(self, plan: _Plan, live: Live, gone: tuple[ActivityKey, ...]) -> None:
-        """Whoever stored a turn that cancels may have died before it reached the items."""
+    def _redo(self, plan: _Plan, redone: Redone) -> None:
+        """Add to a plan what the taker of a stored turn may have died before doing."""
+        live = plan.live
+        assert live is not None
         if plan.commit is None:
+            if not redone:
+                return
             turns = live.turns or self._runtime.backend.load_turns(live.run, after=live.state.turn - 1)
             plan.commit = TurnCommit(run=live.run, turn=turns[-1], acknowledge=tuple(plan.acknowledge))
             plan.acknowledge = []
-        plan.commit = replace(plan.commit, cancel=(*gone, *plan.commit.cancel))
+        commit = plan.commit
+        change = commit.change
+        if redone.says and change is None:
+            change = _also_saying(live.state.custom_status, _to(live.status, live, commit.turn))
+        plan.commit = replace(
+            commit,
+            send=(*redone.send, *commit.send),
+            cancel=(*redone.cancel, *commit.cancel),
+            replies=(*redone.replies, *commit.replies),
+            change=change,
+        )
 
     def _plan_news(
         self,
@@ -282,28 +306,29 @@ class TurnTaker:
         last = live.turns[-1]
         following = self._following(live, last)
         unfinished = following is not None
+        _, since = news(live, deliveries)
+        redone = Redone.since(live, min(since or last.number, last.number))
         commit = TurnCommit(
             run=run,
             turn=last,
             successor=following,
-            send=(
-                *errands(run, state, since=last.number),
-                *(() if unfinished else notice(last, state)),
-                *_wakes(live, following),
-            ),
-            cancel=cancels(run, state, since=last.number),
-            replies=_replies(live, last),
-            change=record_change(run, last),
+            send=(*redone.send, *(() if unfinished else notice(last, state)), *_wakes(live, following)),
+            cancel=redone.cancel,
+            replies=redone.replies,
+            change=_also_saying(state.custom_status, record_change(run, last)),
             acknowledge=() if unfinished else tuple(delivery.receipt for delivery in deliveries),
         )
         return _Plan(live, commit, unfinished=unfinished)
+
+    def _turns(self, live: Live) -> list[Turn]:
+        return live.turns if live.turns is not None else self._runtime.backend.load_turns(live.run)
 
     def _following(self, live: Live, last: Turn) -> Turn | None:
         """The first turn of the next run, where `last` ends this one with one to follow."""
         reset = next((event for event in last.inbound if isinstance(event, ExecutionReset)), None)
         if reset is None:
             return successor(live.run, last, live.state)
-        turns = live.turns if live.turns is not None else self._runtime.backend.load_turns(live.run)
+        turns = self._turns(live)
         return prefix(turns[: last.number - 1], reset, nonce=last.nonce, code_version=last.code_version)
 
     def _plan_stall(
@@ -379,7 +404,7 @@ class TurnTaker:
             send = (*send, *notice(turn, state))
         elif state.waiting and kind == "applied" and not state.closed:
             send = (*send, Outgoing(Wake(run=run, turn=turn.number)))
-        change = record_change(run, turn)
+        change = _also_saying(state.custom_status, record_change(run, turn))
         status = _implied(live, kind)
         if not state.closed and live.status != status:
             live.status, live.resumed = status, False
@@ -390,7 +415,7 @@ class TurnTaker:
             successor=following,
             send=send,
             cancel=cancels(run, state, since=turn.number),
-            replies=_replies(live, turn),
+            replies=replies_since(live, since=turn.number),
             change=change,
             acknowledge=receipts,
         )
@@ -441,12 +466,6 @@ def _wakes(live: Live, following: Turn | None) -> tuple[Outgoing, ...]:
     return () if following is None else (first_wake(live.run.next),)
 
 
-def _replies(live: Live, turn: Turn) -> tuple[Reply, ...]:
-    """The replies to updates that `turn` records."""
-    return tuple(
-        Reply(run=live.run, request_id=event.request_id, result=event.result)
-        if isinstance(event, UpdateCompleted)
-        else Reply(run=live.run, request_id=event.request_id, failure=event.failure)
-        for event in turn.outbound
-        if isinstance(event, UpdateCompleted | UpdateFailed)
-    )
+def _also_saying(status: str | None, change: RecordChange | None) -> RecordChange | None:
+    """The change, with the custom status of turns before, should who stored them have died before saying it."""
+    return change if change is None or change.custom_status is not None else replace(change, custom_status=status)

@@ -1,4 +1,4 @@
-"""The runs of an execution: continue-as-new, cancellation, suspension, retry, reset and fork."""
+"""The runs of an execution: continue-as-new, cancellation, retry, reset and fork."""
 
 from __future__ import annotations
 
@@ -228,39 +228,6 @@ def test_shield_keeps_a_cancellation_away() -> None:
     process.take_due()
     process.work()
     assert handle.result(0) == 3
-
-
-# --- suspension ---------------------------------------------------------------------------------------------------
-
-
-def test_a_suspended_execution_keeps_its_events_and_runs_nothing() -> None:
-    process = process_of(steps)
-    handle = process.client.start("e", steps)
-    process.take_due()
-    process.client.suspend("e")
-    process.work()
-    assert process.record().status == "suspended"
-    assert (
-        process.kinds()[-2:] == ["ExecutionSuspended", "ActivityCompleted"] or "ExecutionSuspended" in process.kinds()
-    )
-    turns = len(process.stored())
-    process.clock.advance(10_000)
-    process.work()
-    assert len(process.stored()) == turns
-    process.client.resume("e")
-    process.work()
-    assert handle.result(0) == 3
-
-
-def test_a_suspended_execution_can_be_terminated() -> None:
-    process = process_of(steps)
-    process.client.start("e", steps)
-    process.client.suspend("e")
-    process.work()
-    assert process.record().status == "suspended"
-    process.client.terminate("e")
-    process.work()
-    assert process.record().status == "terminated"
 
 
 # --- retry, reset, fork -------------------------------------------------------------------------------------------

@@ -298,7 +298,7 @@ def test_an_update_that_no_code_can_validate_now_is_rejected() -> None:
     process.work()
     before = process.kinds()
     with pytest.raises(UpdateRejectedError, match="is suspended, stalled"):
-        handle.update(ADD, 3)
+        handle.update(ADD, 3, timeout=5)
     assert process.kinds() == before
 
 

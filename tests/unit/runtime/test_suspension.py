@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from durably import Context, Signal, orchestrator
-from tests.unit.runtime.programs import process_of
+from tests.unit.runtime.programs import process_of, steps
 
 GO = Signal[int]("go")
 
@@ -47,3 +47,31 @@ def test_suspending_twice_takes_one_resume() -> None:
     process.client.resume("e")
     process.work()
     assert handle.result(0) == 3
+
+
+def test_a_suspended_execution_keeps_its_events_and_runs_nothing() -> None:
+    process = process_of(steps)
+    handle = process.client.start("e", steps)
+    process.take_due()
+    process.client.suspend("e")
+    process.work()
+    assert process.record().status == "suspended"
+    assert "ExecutionSuspended" in process.kinds()
+    turns = len(process.stored())
+    process.clock.advance(10_000)
+    process.work()
+    assert len(process.stored()) == turns
+    process.client.resume("e")
+    process.work()
+    assert handle.result(0) == 3
+
+
+def test_a_suspended_execution_can_be_terminated() -> None:
+    process = process_of(steps)
+    process.client.start("e", steps)
+    process.client.suspend("e")
+    process.work()
+    assert process.record().status == "suspended"
+    process.client.terminate("e")
+    process.work()
+    assert process.record().status == "terminated"
