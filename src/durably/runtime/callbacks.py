@@ -144,7 +144,7 @@ def _complete(runtime: Essentials, claims: TokenClaims, payload: str, *, failure
     backend, run = runtime.backend, claims.key.run
     for _ in range(MAX_CONFLICTS):
         record = backend.read_record(run.execution_id)
-        if record is None or record.gen != run.gen:
+        if record is None or record.gen != run.gen or record.run > run.run:
             return _EXPIRED
         item = backend.read_item(claims.key)
         if item is None:
