@@ -1,4 +1,4 @@
-"""Statements of programs that deal with others: signals, updates, children, further runs, other versions of the code."""
+"""Statements of programs that deal with others: signals, updates, children, further runs, other versions."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ async def _updated(it: Interpreter, node: Node) -> Any:
 # --- children -----------------------------------------------------------------------------------------------------
 
 
-async def _child(it: Interpreter, node: Node) -> Any:
+async def _child(it: Interpreter, node: Node) -> Any:  # noqa: C901, PLR0912  # one plan after the other
     name = child_name(it.program, node)
     match node.plan:
         case "awaited":

@@ -112,7 +112,7 @@ def _requests(life: Life) -> Iterator[str]:
             inherited, signals = set(), set()
 
 
-def _updates(world: World, life: Life) -> Iterator[str]:
+def _updates(world: World, life: Life) -> Iterator[str]:  # noqa: C901  # one promise
     """An accepted update has one outcome, which is its reply; a rejected one left nothing."""
     accepted: set[str] = set()
     applied: set[str] = set()
@@ -140,7 +140,11 @@ def _updates(world: World, life: Life) -> Iterator[str]:
     if life.record.status != "terminated":
         yield from (f"update {id_} has no outcome" for id_ in applied - set(outcomes))
     for asked in world.outside.senders.updates.values():
-        if "rejected" in asked.told and (asked.id in accepted or len(set(asked.told)) > 1):
+        if (
+            asked.gen == life.record.gen
+            and "rejected" in asked.told
+            and (asked.id in accepted or len(set(asked.told)) > 1)
+        ):
             yield f"{asked} was told so, accepted: {asked.id in accepted}"
 
 
@@ -159,9 +163,9 @@ def _rewound(world: World, life: Life) -> Iterator[str]:
             yield f"run {number} was fenced at {reset.at_ms}, and began {late} after that"
         if number < len(life.runs):
             for event in life.runs[number][0].inbound:
-                if isinstance(event, ActivityCompleted | ActivityFailed):
-                    if ActivityKey(life.key(number + 1), event.seq) in world.began_ms:
-                        yield f"run {number + 1} ran activity {event.seq} again"
+                key = ActivityKey(life.key(number + 1), getattr(event, "seq", 0))
+                if isinstance(event, ActivityCompleted | ActivityFailed) and key in world.began_ms:
+                    yield f"run {number + 1} ran activity {key.seq} again"
 
 
 def family_promises(world: World, lives: Sequence[Life]) -> Iterator[str]:
@@ -186,11 +190,10 @@ def family_promises(world: World, lives: Sequence[Life]) -> Iterator[str]:
         ended_ms = next(ends, turns[-1].at_ms)
         if (unwanted or not abandoned) and closed_ms > ended_ms + _DAY_MS:
             yield f"child {name} outlived its parent's run: {closed_ms} after {ended_ms}"
-        if child.record.status in {"terminated", "cancelled"} and not unwanted:
-            if closed_ms < ended_ms - _SKEW_MS and key.run.execution_id.partition("/")[0] not in (
-                world.outside.operators.disturbed
-            ):
-                yield f"child {name} is {child.record.status}, and its parent was open and did not ask for it"
+        ended_early = child.record.status in {"terminated", "cancelled"} and closed_ms < ended_ms - _SKEW_MS
+        disturbed = key.run.execution_id.partition("/")[0] in world.outside.operators.disturbed
+        if ended_early and not unwanted and not disturbed:
+            yield f"child {name} is {child.record.status}, and its parent was open and did not ask for it"
         for event in inbound_of(turns):
             if isinstance(event, ChildCompleted) and event.seq == key.seq and event.result != child.record.result:
                 yield f"the parent of {name} was told {event}, its record says {child.record}"

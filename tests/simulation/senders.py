@@ -162,6 +162,9 @@ class Senders:
             return
         else:
             verdict = "done" if value == answer(asked.value) else f"done with {value}"
+        record = self.world.store.read_record(asked.execution_id)
+        if record is None or record.gen != asked.gen:
+            return  # another life answered
         if verdict not in _VERDICTS[asked.value % 2 if asked.value >= 0 else -1]:
             self.broken.append(f"{asked} was {verdict}")
         asked.told.append(verdict)
@@ -174,9 +177,9 @@ class Senders:
         try:
             count = self.world.calm_client().query(execution_id, query)
         except QueryError as error:
-            if query is FINISHED or not isinstance(error.__cause__, ReadOnlyError):
-                if "answers no query" not in str(error):
-                    self.broken.append(f"a query of {execution_id} raised {error}")
+            expected = query is MEDDLING and isinstance(error.__cause__, ReadOnlyError)
+            if not expected and "answers no query" not in str(error):
+                self.broken.append(f"a query of {execution_id} raised {error}")
         except ClientError:
             pass
         else:

@@ -11,16 +11,20 @@ from typing import Any
 
 import pytest
 
+from durably.core.commands import RecordPatch
 from durably.core.errors import TokenError
-from durably.core.events import InboundEvent
+from durably.core.events import ChildCompleted, ChildFailed, ExecutionStarted, InboundEvent, SignalReceived
+from durably.core.execution import Execution
+from durably.core.handlers import Handlers
 from durably.core.history import Turn
+from durably.core.inbox import Inbox
 from durably.core.keys import RunKey
 from durably.core.replay import RunState
 from durably.ports.backend import CommitOutcome, CreateOutcome, Creation, Settlement, SettleOutcome, TurnCommit
-from durably.ports.messages import Delivery, Outgoing, Wake
+from durably.ports.messages import Delivery, Errand, EventMessage, Outgoing, Wake
 from durably.ports.records import ActivityItem
 from durably.ports.tokens import TokenClaims
-from durably.runtime import attempt, callbacks, turn
+from durably.runtime import attempt, callbacks, closing, errands, news, resets, turn
 from durably.runtime.live import Live
 from tests.simulation import worker
 from tests.simulation.seeds import Modes, broken_by, mode_of
@@ -48,7 +52,7 @@ class Bug:
 # --- bugs of the runtime --------------------------------------------------------------------------------------
 
 
-_news = turn._news
+_news = news.news
 
 
 def _redelivery_means_nothing(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent], int | None]:
@@ -114,6 +118,106 @@ def _any_token(runtime: Any, token: str) -> TokenClaims | callbacks.CallbackAnsw
 
 def _not_compared(runtime: Any, item: ActivityItem, digest: str) -> callbacks.CallbackAnswer:
     return callbacks._ACCEPTED
+
+
+def _forgets_signals(run: RunKey, turn_: Turn, state: RunState) -> Turn | None:
+    """Whoever goes on in the next run starts from nothing but the input."""
+    first = closing.successor(run, turn_, state)
+    return None if first is None else replace(first, inbound=first.inbound[:1])
+
+
+def _forgets_ids(run: RunKey, turn_: Turn, state: RunState) -> Turn | None:
+    first = closing.successor(run, turn_, state)
+    if first is None:
+        return None
+    started = first.inbound[0]
+    assert isinstance(started, ExecutionStarted)
+    return replace(first, inbound=(replace(started, seen=()), *first.inbound[1:]))
+
+
+def _nothing(*_: Any) -> tuple[Any, ...]:
+    return ()
+
+
+def _told_once(taker: turn.TurnTaker, live: Live, deliveries: Sequence[Delivery]) -> Any:
+    """The close that is repeated does not tell the parent."""
+    plan = _plan_close_again(taker, live, deliveries)
+    commit = plan.commit
+    assert commit is not None
+    plan.commit = replace(commit, send=tuple(o for o in commit.send if not _is_notice(o)))
+    return plan
+
+
+def _is_notice(outgoing: Outgoing) -> bool:
+    message = outgoing.message
+    return isinstance(message, EventMessage) and isinstance(message.event, ChildCompleted | ChildFailed)
+
+
+_plan_close_again = turn.TurnTaker._plan_close_again
+
+
+def _wanted_at_first(runtime: Any, errand: Errand) -> bool:
+    """Looks before the child is made, and not after."""
+    if runtime.backend.read_record(errand.execution_id) is not None:
+        return False
+    return _unwanted(runtime, errand)
+
+
+_unwanted = errands._unwanted
+
+
+def _unfenced(*args: Any, **more: Any) -> bool:
+    """Opens the next run and leaves the last one open."""
+    backend = args[0]
+    rest: Any = args[1:]
+    unfenced: Any = _Unfenced(backend)
+    return _store(unfenced, *rest, **more)
+
+
+class _Unfenced:
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def commit(self, commits: Sequence[TurnCommit]) -> list[CommitOutcome]:
+        [commit] = commits
+        assert commit.successor is not None
+        begun = replace(commit, run=commit.run.next, turn=commit.successor, successor=None)
+        return self._backend.commit([begun])  # type: ignore[no-any-return]
+
+
+_store = resets._store
+
+
+def _never_refused(handlers: Handlers, update: Any) -> Any:
+    """The validator runs when the update is in the history."""
+    return None
+
+
+def _nothing_done_again(*_: Any) -> None:
+    return None
+
+
+def _loses_what_was_not_run(inbox: Inbox, signal: SignalReceived) -> None:
+    """A signal dies with the receiver that was cancelled before it could run."""
+
+
+def _patched_when_replayed(execution: Execution, patch_id: str) -> bool:
+    """A run that passed before the deployment takes the new side as well."""
+    if patch_id not in execution.patches:
+        execution.patches.add(patch_id)
+        execution.ask(("patch", patch_id), RecordPatch(patch_id))
+    return True
+
+
+def _kept(turns: Any, reset: Any, **more: Any) -> Turn:
+    """A reset drops nothing of what came later."""
+    return closing.prefix(turns, replace(reset, dropped=()), **more)
+
+
+def _drops_signals(turns: Any, reset: Any, **more: Any) -> Turn:
+    first = closing.prefix(turns, reset, **more)
+    kept = first.inbound[: max(1, reset.applied)]
+    return replace(first, inbound=kept)
 
 
 # --- bugs of a store ------------------------------------------------------------------------------------------
@@ -206,11 +310,11 @@ def _always(*_: Any) -> bool:
 
 _BUGS = {
     "a warm execution believes itself up to date": Bug((turn.TurnTaker, "_behind", _never)),
-    "redelivery dispatches nothing again": Bug((turn, "_news", _redelivery_means_nothing)),
-    "redelivery dispatches the last turn only": Bug((turn, "_news", _only_the_last_turn)),
-    "copies within a batch are news": Bug((turn, "_news", _both_ends)),
+    "redelivery dispatches nothing again": Bug((turn, "news", _redelivery_means_nothing)),
+    "redelivery dispatches the last turn only": Bug((turn, "news", _only_the_last_turn)),
+    "copies within a batch are news": Bug((turn, "news", _both_ends)),
     "a seq is resolved twice": Bug((RunState, "accepts", _always)),
-    "time goes back": Bug((turn, "_stamped", _own_clock)),
+    "time goes back": Bug((turn, "stamped", _own_clock)),
     "a closed execution is not closed again": Bug((turn.TurnTaker, "_plan_close_again", _left_open)),
     "a stall's wake is lost": Bug((turn.TurnTaker, "_plan_stall", _silent_stall)),
     "the retries of a re-sent task are dropped": Bug((attempt, "following", _still_again)),
@@ -220,6 +324,18 @@ _BUGS = {
     "an at-most-once attempt is not claimed": Bug((attempt, "_claim", _unclaimed)),
     "a forged token is taken": Bug((callbacks, "_claims", _any_token)),
     "a repeated callback is not compared": Bug((callbacks, "_repeat", _not_compared)),
+    "signals are dropped at continue-as-new": Bug((turn, "successor", _forgets_signals)),
+    "the ids of earlier runs are not carried": Bug((turn, "successor", _forgets_ids)),
+    "a child is not looked at again after it was made": Bug((errands, "_unwanted", _wanted_at_first)),
+    "a close that is repeated does not tell the parent": Bug((turn.TurnTaker, "_plan_close_again", _told_once)),
+    "children outlive their parents": Bug((closing, "_orphans", _nothing)),
+    "a reset fences nothing": Bug((resets, "_store", _unfenced)),
+    "a reset loses signals": Bug((resets, "prefix", _drops_signals)),
+    "a reset keeps what came later": Bug((resets, "prefix", _kept)),
+    "an update is validated after it was recorded": Bug((Handlers, "refusal", _never_refused)),
+    "replies and cancellations are not repeated": Bug((turn.TurnTaker, "_redo", _nothing_done_again)),
+    "a signal dies with its receiver": Bug((Inbox, "_give_back", _loses_what_was_not_run)),
+    "a patch applies to the past": Bug((Execution, "patched", _patched_when_replayed)),
     "the retry fence is missing": Bug(parts=Parts(store=NoRetryFence)),
     "the writer's condition is missing": Bug(parts=Parts(store=NoWriterCondition)),
     "a message of a turn is forgotten": Bug(parts=Parts(store=ForgetsMessages)),

@@ -11,8 +11,10 @@ from durably.core.events import (
     ExecutionSuspended,
     ExecutionTerminated,
     InboundEvent,
+    SignalReceived,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
     identity,
 )
 from durably.core.replay import RunState
@@ -37,7 +39,9 @@ def news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent]
         event = message.event
         name = identity(event)
         if name in answered or recorded(live, event):
-            stored.append(live.state.turn_of(event))
+            if delivery.receives > 1 or not isinstance(event, SignalReceived | UpdateAccepted):
+                # a sender that repeats itself says nothing of who took a turn for the first copy
+                stored.append(live.state.turn_of(event))
             continue
         if _unwanted(live, event):
             continue

@@ -106,6 +106,27 @@ def test_a_signal_sent_again_under_its_id_arrives_once() -> None:
     assert handle.result(0) == [1, 2]
 
 
+def test_a_sender_that_repeats_itself_does_not_make_activities_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    @orchestrator
+    async def busy(ctx: Context) -> int:
+        return await step(8)
+
+    process = process_of(busy)
+    handle = process.client.start("e", busy)
+    process.take_due()
+    [task] = process.tasks()
+    handle.signal(GO, 1, request_id="one")
+    process.take_due()
+    handle.signal(GO, 1, request_id="one")
+    [copy] = process.receive()
+    monkeypatch.setattr(process.backend, "send", None)  # nothing is sent
+    process.take([copy])
+    monkeypatch.undo()
+    process.run(task)
+    process.work()
+    assert handle.result(0) == 8
+
+
 def test_several_wait_for_the_same_signal_and_get_one_each() -> None:
     @orchestrator
     async def three(ctx: Context) -> list[int]:
