@@ -165,7 +165,7 @@ class TurnTaker:
                 live.discard()
                 live = None
             if live is None:
-                live = self._load(execution_id, again=any(delivery.receives > 1 for delivery in deliveries))
+                live = self._load(execution_id, deliveries)
             if live is None:
                 return _Plan(acknowledge=[delivery.receipt for delivery in deliveries])
             return self._plan(live, deliveries)
@@ -187,9 +187,18 @@ class TurnTaker:
             unknown = unknown or (isinstance(message, EventMessage) and recorded(live, message.event))
         return unknown and bool(self._runtime.backend.load_turns(live.run, after=live.state.turn))
 
-    def _load(self, execution_id: str, *, again: bool) -> Live | None:
+    def _load(self, execution_id: str, deliveries: Sequence[Delivery]) -> Live | None:
+        """What is stored of an execution; None if the deliveries can do nothing to it.
+
+        What has ended is looked at for deliveries that come again, and for those of a run that the record does not
+        name yet: whoever stored its beginning may have died before the rest.
+        """
         record = self._runtime.backend.read_record(execution_id)
-        if record is None or (record.closed and not again):
+        if record is None:
+            return None
+        if record.closed and not any(
+            delivery.receives > 1 or record.key < delivery.message.run <= record.key.next for delivery in deliveries
+        ):
             return None
         state = RunState()
         live = Live(record.key, record.orchestrator, record.status, state, self._runtime.budget)

@@ -252,3 +252,12 @@ def test_a_reset_whose_writer_died_halfway_is_finished_by_the_next() -> None:
 def test_an_execution_that_failed_for_good_says_so_until_it_is_retried(failed: Process) -> None:
     with pytest.raises(ExecutionFailedError, match="bad luck"):
         failed.client.handle("e").result(0)
+
+
+def test_a_retry_whose_writer_died_between_the_wake_and_the_record_is_finished_by_the_wake(failed: Process) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(failed.backend, "_change", lambda run, change: None)
+        failed.client.retry("e")
+    assert failed.record().status == "failed"
+    failed.work()
+    assert failed.record().result == "6"
