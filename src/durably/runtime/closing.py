@@ -57,7 +57,9 @@ def record_change(run: RunKey, turn: Turn) -> RecordChange | None:
                 return replace(closed, status="cancelled", failure=_cancelled(reason))
             case ExecutionContinuedAsNew() | ExecutionReset():
                 reopen = isinstance(event, ExecutionReset)
-                return replace(change, run=run.run + 1, turn=1, reopen=reopen, custom_status=status)
+                return replace(
+                    change, run=run.run + 1, turn=0, reopen=reopen, custom_status=status
+                )  # its turn 1 may be news
             case _:
                 continue
     return None if status is None else replace(change, custom_status=status)

@@ -19,6 +19,7 @@ from durably.core.events import (
 )
 from durably.core.replay import RunState
 from durably.ports.messages import Delivery, EventMessage, Message, Wake
+from durably.ports.records import Record
 from durably.runtime.live import Live
 
 
@@ -55,6 +56,15 @@ def is_for(live: Live, message: Message) -> bool:
     if isinstance(message, EventMessage) and message.for_life:
         return (message.run.execution_id, message.run.gen) == (live.run.execution_id, live.run.gen)
     return message.run == live.run
+
+
+def has_more_to_do(record: Record, delivery: Delivery) -> bool:
+    """Whether a delivery may ask something of an execution that its record calls closed.
+
+    It comes again, so who dealt with it may have died; or it is for a run that a retry is just about to begin.
+    """
+    run = delivery.message.run
+    return delivery.receives > 1 or (run.gen == record.gen and run.run > record.run)
 
 
 def recorded(live: Live, event: InboundEvent) -> bool:

@@ -18,6 +18,7 @@ from durably.core.events import (
     ChildFailed,
     ChildScheduled,
     ExecutionCancelRequested,
+    ExecutionContinuedAsNew,
     ExecutionReset,
     ExecutionStarted,
     ExecutionTerminated,
@@ -193,6 +194,8 @@ def _store(
 
     A reset that somebody stored and did not finish is finished instead.
     """
+    if any(isinstance(event, ExecutionContinuedAsNew) for event in turns[-1].outbound):
+        raise ContendedError(f"run {record.run} of {record.execution_id} has ended, and the next one is about to begin")
     run, state = record.key, RunState()
     unfinished = _unfinished(turns)
     for turn in turns:

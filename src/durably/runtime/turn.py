@@ -32,7 +32,7 @@ from durably.runtime.applying import apply_events, without_updates
 from durably.runtime.closing import cancels, errands, first_wake, notice, prefix, record_change, successor
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
-from durably.runtime.news import came_too_often, is_for, news, recorded, stamped, suspends, too_long
+from durably.runtime.news import came_too_often, has_more_to_do, is_for, news, recorded, stamped, suspends, too_long
 from durably.runtime.redone import Redone, replies_since
 from durably.runtime.runtime import Runtime
 
@@ -188,17 +188,8 @@ class TurnTaker:
         return unknown and bool(self._runtime.backend.load_turns(live.run, after=live.state.turn))
 
     def _load(self, execution_id: str, deliveries: Sequence[Delivery]) -> Live | None:
-        """What is stored of an execution; None if the deliveries can do nothing to it.
-
-        What has ended is looked at for deliveries that come again, and for those of a run that the record does not
-        name yet: whoever stored its beginning may have died before the rest.
-        """
         record = self._runtime.backend.read_record(execution_id)
-        if record is None:
-            return None
-        if record.closed and not any(
-            delivery.receives > 1 or record.key < delivery.message.run <= record.key.next for delivery in deliveries
-        ):
+        if record is None or (record.closed and not any(has_more_to_do(record, each) for each in deliveries)):
             return None
         state = RunState()
         live = Live(record.key, record.orchestrator, record.status, state, self._runtime.budget)

@@ -1,4 +1,4 @@
-"""Retry, reset and fork: runs that begin with a prefix of another."""
+"""Retry, reset and fork: another run, or another execution, begins with a prefix of a stored one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from durably import Context, Orchestrator, RetryPolicy, Signal, Update, activity, attempt_info, orchestrator
 from durably.core.errors import (
     ClientError,
+    ContendedError,
     ExecutionExistsError,
     ExecutionFailedError,
 )
@@ -249,15 +250,47 @@ def test_a_reset_whose_writer_died_halfway_is_finished_by_the_next() -> None:
     assert (process.record().run, process.record().result) == (2, "3")
 
 
-def test_an_execution_that_failed_for_good_says_so_until_it_is_retried(failed: Process) -> None:
-    with pytest.raises(ExecutionFailedError, match="bad luck"):
-        failed.client.handle("e").result(0)
-
-
-def test_a_retry_whose_writer_died_between_the_wake_and_the_record_is_finished_by_the_wake(failed: Process) -> None:
+def test_the_wake_of_a_retried_run_may_come_before_the_record_says_so(failed: Process) -> None:
+    change = failed.backend._change
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(failed.backend, "_change", lambda run, change: None)
         failed.client.retry("e")
     assert failed.record().status == "failed"
+    assert failed.backend._change == change
     failed.work()
     assert failed.record().result == "6"
+
+
+def test_a_run_that_goes_on_in_another_is_not_reset() -> None:
+    process = process_of(countdown)
+    process.client.start("e", countdown, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process.backend, "_change", lambda run, change: None)
+        process.take_due()
+        process.run(process.tasks()[0])
+        process.take(process.receive()[:1])
+        assert process.kinds()[-1] == "ExecutionContinuedAsNew"
+        with pytest.raises(ContendedError, match="the next one is about to begin"):
+            process.client.reset("e", 1)
+    process.work()
+    assert process.record().result == "3"
+
+
+def test_a_retried_run_that_was_suspended_says_so() -> None:
+    process = process_of(steps)
+    process.client.start("e", steps)
+    process.client.suspend("e")
+    process.work()
+    process.client.terminate("e")
+    process.work()
+    process.client.retry("e")
+    process.work()
+    assert process.record().status == "suspended"
+    process.client.resume("e")
+    process.work()
+    assert process.record().result == "3"
+
+
+def test_an_execution_that_failed_for_good_says_so_until_it_is_retried(failed: Process) -> None:
+    with pytest.raises(ExecutionFailedError, match="bad luck"):
+        failed.client.handle("e").result(0)
