@@ -172,6 +172,10 @@ def tests(env: Environment, packet: Packet) -> None:
     env.run(route_packet)  # E: the packet is missing
     env.run(get_route, [])  # E: an activity is no orchestrator
     delivery: Delivery = env.run(route_packet, packet)  # E: the result is a Packet
+    env.mock(route_packet).returns(3)  # E: the child returns a Packet
+    env.mock(route_packet).leaves_open()  # E: a child has no callback
+    env.signal("id", DELIVERED, packet)  # E: it carries a Delivery
+    env.update("id", ADD, "packet")  # E: it takes a Packet
     env.mock(get_route).returns(3)  # E: it returns a str
     env.mock(get_route).returns("one", 2)  # E: the second is no str
     env.mock(get_route).side_effect([3])  # E: nor is this

@@ -151,6 +151,11 @@ class RunState:
         self._since.update((event.seq, turn.number) for event in due)
         return due
 
+    @property
+    def origin(self) -> int | None:
+        """Number of the run in which this history began; None before the first turn."""
+        return None if self.started is None else self.started.origin
+
     def outstanding(self, *, since: int = 1) -> list[Request]:
         """What turn `since` or a later one dispatched and may not have arrived: what redelivery dispatches again."""
         return [

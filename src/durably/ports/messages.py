@@ -109,6 +109,8 @@ class ActivityTask:
         scheduled_at_ms: when the orchestrator asked for it; schedule-to-close counts from here.
         queued_at_ms: when this attempt was due; schedule-to-start counts from here.
         last_failure: of the attempt before.
+        origin: number of the run in which the history began that asks for it, None for the run itself. It is part of
+            what names the call to services: a retry of the execution asks for the same call.
         again: True where the task was sent again by a redelivery; it may be superfluous, so look before running it.
     """
 
@@ -120,6 +122,7 @@ class ActivityTask:
     options: ActivityOptions | None = None
     attempt: int = 1
     last_failure: Failure | None = None
+    origin: int | None = None
     again: Literal[True] | None = None
     kind: Literal["ActivityTask"] = "ActivityTask"
 

@@ -154,7 +154,7 @@ def open_attempt(runtime: Runtime, delivery: Delivery, *, within_ms: int | None 
             execution_id=task.run.execution_id,
             activity=task.name,
             attempt=task.attempt,
-            idempotency_key=f"{task.run.gen}.{task.run.run}.{task.key.seq}",
+            idempotency_key=f"{task.run.gen}.{task.origin or task.run.run}.{task.key.seq}",
             last_failure=task.last_failure,
             heartbeat_details=None if item is None or item.details is None else json.loads(item.details),
             heart=heart,

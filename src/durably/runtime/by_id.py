@@ -46,5 +46,5 @@ def _seq_of(record: Record, activity: int | str) -> int | None:
     if isinstance(activity, int):
         return activity
     prefix, _, seq = activity.rpartition(".")
-    ours = prefix in ("", f"{record.gen}.{record.run}")
+    ours = prefix == "" or prefix.partition(".")[0] == record.gen
     return int(seq) if ours and seq.isascii() and seq.isdecimal() and len(seq) < 10 else None

@@ -144,14 +144,13 @@ def _complete(runtime: Essentials, claims: TokenClaims, payload: str, *, failure
     backend, run = runtime.backend, claims.key.run
     for _ in range(MAX_CONFLICTS):
         record = backend.read_record(run.execution_id)
-        if record is None or record.gen != run.gen:
-            return _EXPIRED
         item = backend.read_item(claims.key)
-        if item is None:
+        if record is None or record.gen != run.gen or item is None:
             return _EXPIRED
         if item.answered == claims.attempt:
             return _repeat(runtime, item, digest)
-        if record.closed or item.state != "open" or item.attempt != claims.attempt:
+        moved_on = record.closed or record.run > run.run
+        if moved_on or item.state != "open" or item.attempt != claims.attempt:
             return _EXPIRED
         if runtime.clock.now_ms() >= claims.expires_at_ms:
             return _EXPIRED

@@ -9,12 +9,18 @@ from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import ActivityTask, Errand, EventMessage, Outgoing
 
 
-def dispatches(run: RunKey, events: Iterable[Request], *, now_ms: int, again: bool = False) -> tuple[Outgoing, ...]:
-    """The messages that carry out what was asked for; with `again`, it was asked for before."""
-    return tuple(_dispatch(run, event, now_ms=now_ms, again=again) for event in events)
+def dispatches(
+    run: RunKey, events: Iterable[Request], *, now_ms: int, origin: int | None = None, again: bool = False
+) -> tuple[Outgoing, ...]:
+    """The messages that carry out what was asked for; with `again`, it was asked for before.
+
+    `origin` is the run in which the history began, where that is another one.
+    """
+    origin = None if origin == run.run else origin
+    return tuple(_dispatch(run, event, now_ms=now_ms, origin=origin, again=again) for event in events)
 
 
-def _dispatch(run: RunKey, event: Request, *, now_ms: int, again: bool) -> Outgoing:
+def _dispatch(run: RunKey, event: Request, *, now_ms: int, origin: int | None, again: bool) -> Outgoing:
     match event:
         case ActivityScheduled():
             return Outgoing(
@@ -25,6 +31,7 @@ def _dispatch(run: RunKey, event: Request, *, now_ms: int, again: bool) -> Outgo
                     options=event.options,
                     scheduled_at_ms=event.at_ms,
                     queued_at_ms=now_ms,
+                    origin=origin,
                     again=True if again else None,
                 )
             )

@@ -21,9 +21,11 @@ _UNDER_WAY = ("retrying", "running", "claimed", "open")
 
 
 def wanted(runtime: Essentials, task: ActivityTask) -> bool:
-    """Whether the execution that asked is still open."""
+    """Whether the run that asked is still open."""
     record = runtime.backend.read_record(task.run.execution_id)
-    return record is not None and not record.closed and record.gen == task.run.gen
+    if record is None or record.closed:
+        return False
+    return record.gen == task.run.gen and record.run <= task.run.run
 
 
 def current(item: ActivityItem, task: ActivityTask) -> bool:

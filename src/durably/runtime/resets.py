@@ -228,10 +228,10 @@ def _store(
 
 def _renamed(event: OutboundEvent, execution_id: str, new_id: str) -> OutboundEvent:
     """The same about the fork's own children, which are named after it."""
-    kinds = ChildScheduled | ChildCancelRequested | SignalSent
-    if isinstance(event, kinds) and event.execution_id.startswith(f"{execution_id}/"):
-        return replace(event, execution_id=new_id + event.execution_id.removeprefix(execution_id))
-    return event
+    if not isinstance(event, ChildScheduled | ChildCancelRequested | SignalSent):
+        return event
+    own = event.execution_id.startswith(f"{execution_id}/")
+    return replace(event, execution_id=new_id + event.execution_id.removeprefix(execution_id)) if own else event
 
 
 def _unfinished(turns: Sequence[Turn]) -> ExecutionReset | None:

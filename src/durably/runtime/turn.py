@@ -216,7 +216,13 @@ class TurnTaker:
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
         plan.resend = (
             *plan.resend,
-            *dispatches(live.run, [e for e in before if e.seq in state.unresolved], now_ms=now_ms, again=True),
+            *dispatches(
+                live.run,
+                [e for e in before if e.seq in state.unresolved],
+                now_ms=now_ms,
+                origin=state.origin,
+                again=True,
+            ),
         )
         if redone is not None:
             self._redo(plan, redone)
@@ -391,7 +397,7 @@ class TurnTaker:
             code_version=runtime.registry.code_version,
             at_ms=now_ms,
         )
-        dispatched = dispatches(run, state.add(turn), now_ms=now_ms)
+        dispatched = dispatches(run, state.add(turn), now_ms=now_ms, origin=state.origin)
         following = self._following(live, turn) if state.closed else None
         send = (
             *(() if state.closed else dispatched),

@@ -158,7 +158,10 @@ def test_a_request_that_is_no_callback_is_refused_with_the_right_status(
     assert post(url, good, length=None)[0] == 411
     assert post(url, good, headers={"Content-Length": "many"}, length=None)[0] == 411
     assert post(url, b"x" * (limit + 1))[0] == 413
-    assert post(f"{url}/cancel", good) == (404, "A callback has no action 'cancel'; there are none and /failure.")
+    assert post(f"{url}/cancel", good) == (
+        404,
+        "A callback has no action 'cancel'; there are none, /failure and /heartbeat.",
+    )
     assert post(f"{runtime.url}/elsewhere", good)[0] == 404
     assert everything(runtime) == before
     assert post(url, good)[0] == 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from durably import Context, Orchestrator, RetryPolicy, Signal, Update, activity, orchestrator
+from durably import Context, Orchestrator, RetryPolicy, Signal, Update, activity, attempt_info, orchestrator
 from durably.core.errors import (
     ClientError,
     ContendedError,
@@ -96,6 +96,29 @@ def test_a_terminated_execution_can_be_retried() -> None:
     process.client.retry("e")
     process.work()
     assert process.record().result == "3"
+
+
+def test_a_retry_calls_services_under_the_same_key() -> None:
+    keys: list[str] = []
+
+    @activity(retry=RetryPolicy(max_attempts=1))
+    def charge() -> None:
+        keys.append(attempt_info().idempotency_key)
+        if len(keys) == 1:
+            raise TimeoutError("the answer is lost")
+
+    @orchestrator
+    async def pays(ctx: Context) -> None:
+        await charge()
+
+    process = process_of(pays, charge)
+    process.client.start("e", pays)
+    process.work()
+    process.client.retry("e")
+    process.work()
+    assert process.record().status == "completed"
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
 
 
 def test_what_completed_or_runs_is_not_retried() -> None:

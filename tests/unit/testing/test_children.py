@@ -108,6 +108,21 @@ def test_a_real_child_is_talked_to_by_the_test_too(env: Environment) -> None:
     assert handle.result() == [1, 2]
 
 
+def test_a_child_of_a_run_that_is_over_makes_room_for_its_successor(env: Environment) -> None:
+    @orchestrator
+    async def parent(ctx: Context) -> list[int]:
+        return await collect(2)
+
+    handle = env.start("p", parent)
+    env.signal("p/1.1", GO, 1)
+    env.client.reset("p", 1)
+    env.advance(timedelta(seconds=5))
+    env.signal("p/1.1", GO, 10)
+    env.signal("p/1.1", GO, 20)
+    assert handle.result() == [10, 20]
+    assert env.now == datetime(2030, 1, 1, 0, 0, 5, tzinfo=UTC)
+
+
 def test_an_orchestrator_that_is_mocked_runs_where_the_test_starts_it(env: Environment) -> None:
     env.mock(measured).returns(9)
     assert env.run(measured, "tea") == 3

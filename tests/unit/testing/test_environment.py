@@ -15,6 +15,7 @@ from durably import Context, DefinitionError, ExecutionFailedError, activity, or
 from durably.codec.payloads import PydanticCodec
 from durably.core.errors import ConfigurationError, NonDeterminismError, TurnLimitError
 from durably.runtime.runtime import Limits
+from durably.schedules import Cron, Schedules
 from durably.testing import Environment, MockError, WaitsForEverError, assert_in_order, outline
 from durably.testing.definitions import OpenRegistry
 from tests.unit.testing import programs
@@ -271,6 +272,15 @@ def test_a_thousand_at_once_are_no_trouble() -> None:
 
     with Environment() as env:
         assert env.run(many) == sum(n % 7 for n in range(1_000))
+
+
+def test_schedules_start_executions_in_virtual_time() -> None:
+    with Environment(orchestrators=[sleepy], run_activities=False) as env:
+        Schedules(env.client).create("nightly", Cron("30 2 * * *"), sleepy, days=0)
+        env.advance(timedelta(days=3))
+        started = sorted(record.execution_id for record in env.client.list(orchestrator="sleepy"))
+        assert started == [f"nightly/2030-01-0{day}T02:30:00Z" for day in (1, 2, 3)]
+        assert env.client.handle(started[2], sleepy).result() == "2030-01-03T02:30:00+00:00"
 
 
 def test_lines_in_order_are_found_and_missed(env: Environment) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from durably import ActivityError, Context, ExecutionFailedError, PayloadError, orchestrator
+from durably import ActivityError, Context, ExecutionFailedError, PayloadError, RetryPolicy, activity, orchestrator
 from durably.testing import Environment, MockError, outline
 from tests.unit.testing.programs import Order, archive, buy, elsewhere, price, ship, stamp
 
@@ -162,3 +162,20 @@ def test_a_mock_that_takes_too_long_times_out(env: Environment) -> None:
         env.run(buy, Order("tea"))
     assert mock.calls[1].at == datetime(2030, 1, 1, 1, 1, tzinfo=UTC)
     assert "ActivityFailed price" in outline(env.history())
+
+
+def test_a_mock_is_silent_where_heartbeats_are_expected(env: Environment) -> None:
+    @activity(heartbeat_timeout=timedelta(minutes=1), retry=RetryPolicy(max_attempts=2, jitter=False))
+    def slow() -> int:
+        raise NotImplementedError
+
+    @orchestrator
+    async def patient(ctx: Context) -> int:
+        return await slow()
+
+    mock = env.mock(slow).takes(timedelta(minutes=5)).returns(3)
+    with pytest.raises(ExecutionFailedError, match="attempt 2 of slow sent no heartbeat for 60 s"):
+        env.run(patient)
+    assert [call.at.minute for call in mock.calls] == [0, 1]
+    mock.takes(timedelta(seconds=59))
+    assert env.run(patient) == 3
