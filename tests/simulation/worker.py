@@ -147,7 +147,7 @@ class Worker:
     def _run(self, attempt: Attempt, delivery: Delivery) -> None:
         runtime = self.runtime
         self.world.ran(attempt)
-        current_attempt.set(attempt.info)
+        outer = current_attempt.set(attempt.info)
         ending: Ending
         try:
             value = attempt.call()
@@ -157,6 +157,8 @@ class Worker:
             ending = partial(attempt_raised, runtime, attempt, error)
         else:
             ending = partial(attempt_returned, runtime, attempt, value)
+        finally:
+            current_attempt.reset(outer)
         duration_ms = self.world.duration_ms(attempt.task)
         if attempt.timeout_ms is not None and duration_ms >= attempt.timeout_ms:
             ending, duration_ms = partial(attempt_timed_out, runtime, attempt), attempt.timeout_ms

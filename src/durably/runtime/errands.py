@@ -103,7 +103,12 @@ def _ending(record: Record, action: str) -> Outgoing:
 
 def _unwanted(runtime: Runtime, errand: Errand) -> bool:
     item = runtime.backend.read_item(errand.key)
-    return item is not None and item.state == "cancelled"
+    if item is not None and item.state == "cancelled":
+        return True
+    if errand.options is not None and errand.options.parent_close == "abandon":
+        return False
+    parent = runtime.backend.read_record(errand.run.execution_id)
+    return parent is None or parent.closed or parent.gen != errand.run.gen or parent.run > errand.run.run
 
 
 def _told(errand: Errand, event: InboundEvent) -> Outgoing:

@@ -276,6 +276,29 @@ def test_a_run_that_goes_on_in_another_is_not_reset() -> None:
     assert process.record().result == "3"
 
 
+def test_a_late_copy_of_a_childs_start_makes_no_child_of_a_run_that_was_reset() -> None:
+    @orchestrator
+    async def child(ctx: Context) -> int:
+        return await step(1)
+
+    @orchestrator
+    async def parent(ctx: Context) -> int:
+        return await child() + await ctx.receive(GO)
+
+    process = process_of(parent, child)
+    process.client.start("e", parent)
+    process.take_due()
+    [errand] = process.receive()
+    process.run_errand(errand)
+    process.work()
+    process.client.reset("e", 1)
+    process.work()
+    second = process.record("e/1.1")
+    process.run_errand(errand)
+    process.work()
+    assert process.record("e/1.1") == second
+
+
 def test_a_retried_run_that_was_suspended_says_so() -> None:
     process = process_of(steps)
     process.client.start("e", steps)
