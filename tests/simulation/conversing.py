@@ -265,8 +265,8 @@ async def _command(handle: ChildHandle[str], n: int) -> None:
     while not ending.done():
         try:
             await handle.signal(ORDER, n)
-        except SignalError as error:
-            promise(error.failure.matches("ExecutionClosedError"), f"{error}")
+        except SignalError as error:  # of a fork, the child is only about to be there
+            promise(any(map(error.failure.matches, ("ExecutionClosedError", "ExecutionNotFoundError"))), f"{error}")
         await asyncio.wait([ending], timeout=500)
     promise(json.loads(ending.result()) == [answer(n)], "the child misunderstood")
 

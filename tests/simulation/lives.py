@@ -59,7 +59,13 @@ class Life(NamedTuple):
 
 
 def runs_of(world: World, record: Record) -> list[list[Turn]]:
-    return [world.store.load_turns(replace(record, run=number).key) for number in range(1, record.run + 1)]
+    """The turns of each run; without a reset that came when another life had the id already."""
+    runs = [world.store.load_turns(replace(record, run=number).key) for number in range(1, record.run + 1)]
+    if record.closed and runs[-1] and reset_of(runs[-1]) is not None:
+        current = world.store.read_record(record.execution_id)
+        if current is not None and current.gen != record.gen:
+            runs[-1] = runs[-1][:-1]
+    return runs
 
 
 def reset_of(turns: Sequence[Turn]) -> ExecutionReset | None:

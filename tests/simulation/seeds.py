@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from durably.core.events import ExecutionStarted
 from tests.simulation.interpret import program_of
 from tests.simulation.invariants import violations
 from tests.simulation.programs import features
@@ -94,6 +95,8 @@ def _count(report: Report, world: World) -> None:
     for record in world.store.records():
         report.executions += 1
         report.statuses[record.status] += 1
-        report.turns += len(world.store.load_turns(record.key))
-    for start in world.outside.starts:
-        report.features.update(features(program_of(f'{{"program": "{start.program}"}}')))
+        turns = world.store.load_turns(record.key)
+        report.turns += len(turns)
+        started = turns[0].inbound[0]
+        if isinstance(started, ExecutionStarted):
+            report.features.update(features(program_of(started.input)))

@@ -13,11 +13,10 @@ import pytest
 
 from durably.core.commands import RecordPatch
 from durably.core.errors import TokenError
-from durably.core.events import ChildCompleted, ChildFailed, ExecutionStarted, InboundEvent, SignalReceived
+from durably.core.events import ChildCompleted, ChildFailed, ExecutionStarted, InboundEvent
 from durably.core.execution import Execution
 from durably.core.handlers import Handlers
 from durably.core.history import Turn
-from durably.core.inbox import Inbox
 from durably.core.keys import RunKey
 from durably.core.replay import RunState
 from durably.ports.backend import CommitOutcome, CreateOutcome, Creation, Settlement, SettleOutcome, TurnCommit
@@ -197,10 +196,6 @@ def _nothing_done_again(*_: Any) -> None:
     return None
 
 
-def _loses_what_was_not_run(inbox: Inbox, signal: SignalReceived) -> None:
-    """A signal dies with the receiver that was cancelled before it could run."""
-
-
 def _patched_when_replayed(execution: Execution, patch_id: str) -> bool:
     """A run that passed before the deployment takes the new side as well."""
     if patch_id not in execution.patches:
@@ -334,7 +329,6 @@ _BUGS = {
     "a reset keeps what came later": Bug((resets, "prefix", _kept)),
     "an update is validated after it was recorded": Bug((Handlers, "refusal", _never_refused)),
     "replies and cancellations are not repeated": Bug((turn.TurnTaker, "_redo", _nothing_done_again)),
-    "a signal dies with its receiver": Bug((Inbox, "_give_back", _loses_what_was_not_run)),
     "a patch applies to the past": Bug((Execution, "patched", _patched_when_replayed)),
     "the retry fence is missing": Bug(parts=Parts(store=NoRetryFence)),
     "the writer's condition is missing": Bug(parts=Parts(store=NoWriterCondition)),

@@ -120,7 +120,11 @@ def _is_of_an_earlier_run(record: Record | None, errand: Errand) -> bool:
         return False
     gen, _, rest = record.request_id.partition(".")
     run, _, last = rest.partition(".")
-    return gen == errand.run.gen and run.isdigit() and int(run) < errand.run.run and last == f"start.{errand.key.seq}"
+    if last != f"start.{errand.key.seq}" or not run.isdigit():
+        return False
+    if gen != errand.run.gen:  # of an earlier life, where the child is named after its parent
+        return errand.execution_id.startswith(f"{errand.run.execution_id}/")
+    return int(run) < errand.run.run
 
 
 def _nobody(record: Record | None, execution_id: str) -> Failure:

@@ -343,6 +343,9 @@ class TurnTaker:
         runtime, live = self._runtime, plan.live
         assert live is not None
         new, plan.replies = without_updates(live.run, new)
+        if plan.replies and not new and not live.state.waiting:  # nothing is left that a wake could try again
+            plan.acknowledge = list(receipts)
+            return plan
         failure = failure_of(stall)
         first = live.status != "stalled" or live.resumed
         if first:

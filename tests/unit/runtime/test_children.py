@@ -222,6 +222,24 @@ def test_a_parent_in_another_life_has_children_of_its_own() -> None:
         assert handle.result(0) == 60
 
 
+def test_a_child_waits_until_the_one_of_its_parents_earlier_life_is_ended() -> None:
+    process = process_of(parent, child)
+    process.client.start("p", parent.options(id_reuse="allow_if_closed"))
+    process.take_due()
+    for delivery in process.receive():
+        process.run_errand(delivery)
+    process.client.terminate("p")
+    [end] = [each for each in process.receive() if each.message.run.execution_id == "p"]
+    process.take([end])
+    handle = process.client.start("p", parent.options(id_reuse="allow_if_closed"))
+    process.take([each for each in process.receive() if each.message.run.execution_id == "p"])
+    process.clock.advance(LEASE_MS)
+    for _ in range(5):
+        process.work()
+        process.clock.advance(2_000)
+    assert handle.result(0) == 60
+
+
 def test_a_failure_passes_through_generations() -> None:
     @orchestrator
     async def middle(ctx: Context) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -321,6 +321,20 @@ def test_an_update_that_no_code_can_validate_now_is_rejected() -> None:
     with pytest.raises(UpdateRejectedError, match="is suspended, stalled"):
         handle.update(ADD, 3, timeout=5)
     assert process.kinds() == before
+
+
+def test_an_update_that_came_too_often_stalls_nobody_for_nothing() -> None:
+    process = process_of(counter)
+    process.client.start("e", counter)
+    process.work()
+    event = UpdateAccepted(name="add", payload="3", request_id="deadly")
+    process.backend.send([Outgoing(EventMessage(run=process.record().key, event=event))])
+    [delivery] = process.receive()
+    process.take([replace(delivery, receives=9)])
+    assert process.record().status == "running"
+    reply = process.backend.read_reply(process.record().key, "deadly")
+    assert reply is not None
+    assert not reply.accepted
 
 
 def test_an_update_sent_again_under_its_id_is_handled_once() -> None:
