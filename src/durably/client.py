@@ -24,10 +24,6 @@ from durably.core.errors import (
     UpdateRejectedError,
 )
 from durably.core.events import (
-    ExecutionCancelRequested,
-    ExecutionResumed,
-    ExecutionSuspended,
-    ExecutionTerminated,
     SignalReceived,
     UpdateAccepted,
 )
@@ -42,8 +38,9 @@ from durably.ports.clock import Clock, Entropy
 from durably.ports.messages import Delivery
 from durably.ports.records import Record, Reply, Status
 from durably.runtime.queries import answer_query
-from durably.runtime.resets import fork_execution, reset_execution, retry_execution
+from durably.runtime.resets import fork_execution
 from durably.runtime.start import checked_request_id, existing_record, send_event, start_execution
+from durably.steering import Steering
 
 A = TypeVar("A")
 C = TypeVar("C")
@@ -52,7 +49,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Client(Completions):
+class Client(Completions, Steering):
     """Reaches the executions of one backend.
 
     Args:
@@ -146,14 +143,34 @@ class Client(Completions):
             if cursor is None:
                 return
 
-    def terminate(self, execution_id: str, reason: str = "terminated by an operator") -> None:
-        """End an execution at once, without asking its code. When this returns, its end is stored or on its way.
+    def fork(self, execution_id: str, new_id: str, /, *, to_event: int = 1, input_: str | None = None) -> Handle[Any]:
+        """Start another execution with the history of this one through `to_event`.
+
+        Args:
+            execution_id: which execution.
+            new_id: of the new one.
+            to_event: number in the history of the last event to keep.
+            input_: another input, JSON text by parameter name; only with `to_event` 1.
 
         Raises:
-            ExecutionNotFoundError: there is none.
-            ExecutionClosedError: it has ended already.
+            ExecutionNotFoundError: there is no such execution.
+            ExecutionExistsError: the new id is taken.
+            ClientError: there is no such event, or the input was changed after it was used.
+            PayloadError: the input does not fit the orchestrator.
         """
-        send_event(self._backend, execution_id, ExecutionTerminated(reason=reason))
+        if input_ is not None:
+            input_ = self._input(existing_record(self._backend, execution_id).orchestrator, input_)
+        record = fork_execution(
+            self._backend,
+            self._clock,
+            self._entropy,
+            execution_id,
+            new_id,
+            to_event=to_event,
+            input_=input_,
+            code_version=self._registry.code_version,
+        )
+        return Handle(self, new_id, record.gen)
 
     # --- talking to executions -----------------------------------------------------------------------------
 
@@ -288,106 +305,6 @@ class Client(Completions):
         """
         update, value = _named(Update[Any, Any], name), self._plain.decode(payload)
         return self._plain.encode(self.update(execution_id, update, value, request_id=request_id, timeout=timeout))
-
-    # --- steering executions -------------------------------------------------------------------------------
-
-    def cancel(self, execution_id: str, reason: str = "cancelled by an operator") -> None:
-        """Ask an execution to cancel itself: `CancelledError` where it waits. Asking twice is harmless.
-
-        Raises:
-            ExecutionNotFoundError: there is no such execution.
-            ExecutionClosedError: it has ended.
-        """
-        send_event(self._backend, execution_id, ExecutionCancelRequested(reason=reason))
-
-    def suspend(self, execution_id: str, reason: str = "suspended by an operator") -> None:
-        """Keep the events of an execution, and run nothing, until it is resumed. Activities that run go on.
-
-        Raises:
-            ExecutionNotFoundError: there is no such execution.
-            ExecutionClosedError: it has ended.
-        """
-        send_event(self._backend, execution_id, ExecutionSuspended(reason=reason, request_id=self._new_id()))
-
-    def resume(self, execution_id: str, reason: str = "resumed by an operator") -> None:
-        """Apply what was kept since `suspend`. Resuming what is not suspended does nothing.
-
-        Raises:
-            ExecutionNotFoundError: there is no such execution.
-            ExecutionClosedError: it has ended.
-        """
-        send_event(self._backend, execution_id, ExecutionResumed(reason=reason, request_id=self._new_id()))
-
-    def retry(self, execution_id: str, reason: str = "retried by an operator") -> int:
-        """Open a failed, cancelled or terminated execution again at its last good point.
-
-        The activities that made it fail run again; nothing that succeeded does.
-
-        Returns:
-            Number of the new run.
-
-        Raises:
-            ExecutionNotFoundError: there is no such execution.
-            NothingToRetryError: it is open, or it completed.
-        """
-        version = self._registry.code_version
-        run = retry_execution(self._backend, self._clock, self._entropy, execution_id, reason, code_version=version)
-        return run.run
-
-    def reset(self, execution_id: str, to_event: int, reason: str = "reset by an operator") -> int:
-        """Go back to an event of the current run. What came after it is gone, but for signals.
-
-        Args:
-            execution_id: which execution, open or closed.
-            to_event: number in its history of the last event to keep.
-            reason: for the history.
-
-        Returns:
-            Number of the new run.
-
-        Raises:
-            ExecutionNotFoundError: there is no such execution.
-            ClientError: there is no such event.
-        """
-        run = reset_execution(
-            self._backend,
-            self._clock,
-            self._entropy,
-            execution_id,
-            to_event=to_event,
-            reason=reason,
-            code_version=self._registry.code_version,
-        )
-        return run.run
-
-    def fork(self, execution_id: str, new_id: str, /, *, to_event: int = 1, input_: str | None = None) -> Handle[Any]:
-        """Start another execution with the history of this one through `to_event`.
-
-        Args:
-            execution_id: which execution.
-            new_id: of the new one.
-            to_event: number in the history of the last event to keep.
-            input_: another input, JSON text by parameter name; only with `to_event` 1.
-
-        Raises:
-            ExecutionNotFoundError: there is no such execution.
-            ExecutionExistsError: the new id is taken.
-            ClientError: there is no such event, or the input was changed after it was used.
-            PayloadError: the input does not fit the orchestrator.
-        """
-        if input_ is not None:
-            input_ = self._input(existing_record(self._backend, execution_id).orchestrator, input_)
-        record = fork_execution(
-            self._backend,
-            self._clock,
-            self._entropy,
-            execution_id,
-            new_id,
-            to_event=to_event,
-            input_=input_,
-            code_version=self._registry.code_version,
-        )
-        return Handle(self, new_id, record.gen)
 
     # --- inside --------------------------------------------------------------------------------------------
 

@@ -146,6 +146,31 @@ def test_ten_thousand_signals_lose_nothing_and_hold_up_no_other(cloud: Cloud) ->
     assert not cloud.size("events-dead.fifo")
 
 
+def test_an_id_that_is_purged_again_and_again_under_load_keeps_only_its_last_life(cloud: Cloud) -> None:
+    """Its tasks are in flight, its messages on the queues, its processes still at work."""
+    late: list[dict[str, Any]] = []
+    lives: list[RunKey] = []
+    for _ in range(6):
+        cloud.client.start("x-1", programs.fan_out, 10)
+        cloud.poll(EVENTS)
+        lives.append(cloud.run_of("x-1"))
+        for _ in range(5):
+            late += cloud.receive(ACTIVITIES, limit=1)
+        cloud.client.terminate("x-1")
+        cloud.run(until=lambda: cloud.closed("x-1"))
+        cloud.client.purge("x-1")
+
+    cloud.client.start("x-1", programs.fan_out, 10)
+    for record in [*late, *late]:
+        cloud.deliver(ACTIVITIES, [record])
+    assert cloud.result("x-1") == 2 * sum(range(10))
+    cloud.run()
+    assert set(answers_recorded(cloud, cloud.run_of("x-1")).values()) == {1}
+    assert all(cloud.backend.load_turns(run) == [] for run in lives)
+    assert [record.gen for record in cloud.client.list()] == [cloud.run_of("x-1").gen]
+    assert not any(cloud.size(queue) for queue in (EVENTS, ACTIVITIES))
+
+
 def test_an_id_that_starts_again_and_again_hears_nothing_of_the_messages_in_flight(cloud: Cloud) -> None:
     again = programs.fan_out.options(id_reuse="allow_if_closed")
     late: list[dict[str, Any]] = []

@@ -11,6 +11,7 @@ from durably.core.keys import ActivityKey
 from durably.ports.backend import Creation
 from durably.ports.records import ActivityItem, Record, RecordChange
 
+TOMBSTONE_MS = 15 * 24 * 3600 * 1000  # longer than any queue keeps a message
 _NO_STAMP = 2**63
 _FINISHED = frozenset({"completed", "closed", "cancelled"})
 
@@ -26,7 +27,13 @@ def cancelled(item: ActivityItem | None, key: ActivityKey) -> ActivityItem | Non
 
 def replaces(creation: Creation, found: Record) -> bool:
     """Whether a start may take the id over from `found`; a repeated start never replaces the life that it began."""
-    return creation.replace_closed and found.closed and found.request_id != creation.record.request_id
+    free = found.status == "purged" or (creation.replace_closed and found.closed)
+    return free and found.request_id != creation.record.request_id
+
+
+def tombstone(record: Record) -> Record:
+    """What is left of a purged life, so that zombies and late messages find a grave and not a vacancy."""
+    return replace(record, status="purged", result=None, failure=None, custom_status=None)
 
 
 def applies(change: RecordChange, record: Record) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
@@ -50,7 +50,7 @@ from durably.core.errors import (
     UpdateFailedError,
     UpdateRejectedError,
 )
-from durably.ports.records import Record, Status
+from durably.ports.records import LISTED, Record, Status
 from durably.runtime.start import existing_record, start_execution
 from durably.views import description_view, history_view, record_view, result_view, update_view
 
@@ -70,7 +70,6 @@ _STATUS: dict[type[DurablyError], int] = {
     ContendedError: 503,
     StorageError: 503,
 }
-_STATUSES: tuple[Status, ...] = get_args(Status)
 _LARGEST_PAGE = 1000
 
 
@@ -158,8 +157,8 @@ class ApiHandler:
     def _list(self) -> Response[str]:
         asked = self._query("status", "orchestrator", "limit", "cursor")
         status = cast("Status | None", asked.get("status"))
-        if status is not None and status not in _STATUSES:
-            raise ClientError(f"status must be one of {', '.join(_STATUSES)}, got {status!r}.")
+        if status is not None and status not in LISTED:
+            raise ClientError(f"status must be one of {', '.join(LISTED)}, got {status!r}.")
         page = self._surroundings.backend.list_records(
             status=status,
             orchestrator=asked.get("orchestrator"),

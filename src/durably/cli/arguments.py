@@ -20,7 +20,15 @@ DEFAULT_REPLAY_S = 60.0
 DEFAULT_REPLY_S = 30.0
 DEFAULT_SOURCES = ("orchestrators", "activities")
 
-STATUSES = ("running", "stalled", "suspended", "completed", "failed", "cancelled", "terminated")
+STATUSES = (
+    "running",
+    "stalled",
+    "suspended",
+    "completed",
+    "failed",
+    "cancelled",
+    "terminated",
+)  # a purged one is in no list
 _ID_REUSE = ("reject", "allow_if_closed", "use_existing")
 _FORMATS = ("text", "json", "github")
 _LEVELS = ("debug", "info", "warning", "error")

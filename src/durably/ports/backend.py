@@ -164,6 +164,13 @@ class Backend(Protocol):
         """Delete received messages. A receipt of a message that was delivered again since has no effect."""
         ...
 
+    def purge(self, record: Record) -> bool:
+        """Delete what is stored of a closed life, but for a tombstone in its record's place, kept for 15 days.
+
+        False, and nothing is done, if the id holds another life or is open. Who finds a tombstone repeats the rest.
+        """
+        ...
+
     def list_records(
         self,
         *,
@@ -172,7 +179,7 @@ class Backend(Protocol):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        """Records, newest start first. On AWS they lag a little and lack `result` and `failure`: read the record."""
+        """Records, newest start first, tombstones excepted. On AWS they lag, and lack `result` and `failure`."""
         ...
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from durably.core.failures import Failure
 from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import ActivityTask
 
-Status: TypeAlias = Literal["running", "stalled", "suspended", "completed", "failed", "cancelled", "terminated"]
-CLOSED: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "terminated"})
+Status: TypeAlias = Literal[
+    "running", "stalled", "suspended", "completed", "failed", "cancelled", "terminated", "purged"
+]
+CLOSED: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "terminated", "purged"})
+LISTED: tuple[Status, ...] = tuple(status for status in get_args(Status) if status != "purged")
 OPEN: frozenset[Status] = frozenset({"running", "stalled", "suspended"})
 
 
@@ -22,7 +25,7 @@ class Record:
         execution_id: chosen by the caller.
         gen: this life of the id, a ULID.
         orchestrator: persisted name.
-        status: open ("running", "stalled", "suspended") or closed.
+        status: open ("running", "stalled", "suspended") or closed; of a "purged" life nothing but this is left.
         run: the current run.
         request_id: of the start, so that the caller's retry finds its own execution.
         code_version: of the last turn that changed the record.

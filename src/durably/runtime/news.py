@@ -64,6 +64,8 @@ def has_more_to_do(record: Record, delivery: Delivery) -> bool:
     It comes again, so who dealt with it may have died; or it is for a run that a retry is just about to begin.
     """
     run = delivery.message.run
+    if record.status == "purged":
+        return False
     return delivery.receives > 1 or (run.gen == record.gen and run.run > record.run)
 
 

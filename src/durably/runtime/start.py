@@ -151,6 +151,7 @@ def existing_record(backend: Backend, execution_id: str) -> Record:
         ExecutionNotFoundError: no execution has this id.
     """
     record = backend.read_record(check_execution_id(execution_id))
-    if record is None:
-        raise ExecutionNotFoundError(f"No execution has the id {execution_id!r}.")
+    if record is None or record.status == "purged":
+        purged = "" if record is None else " It was purged."
+        raise ExecutionNotFoundError(f"No execution has the id {execution_id!r}.{purged}")
     return record

@@ -21,7 +21,7 @@ from durably.adapters.aws.parallel import spread
 from durably.adapters.aws.queues import Queues, check_size
 from durably.adapters.aws.settings import AwsSettings
 from durably.adapters.aws.table import Table
-from durably.adapters.rules import cancelled
+from durably.adapters.rules import TOMBSTONE_MS, cancelled
 from durably.core.errors import ContendedError, StorageError
 from durably.core.events import ExecutionStarted
 from durably.core.history import Turn
@@ -185,6 +185,15 @@ class AwsBackend:
     def acknowledge(self, receipts: Sequence[str]) -> None:
         """Remember messages as dealt with."""
         self.acknowledged.update(receipts)
+
+    def purge(self, record: Record) -> bool:
+        """Put the tombstone first, then delete the rest: whoever finds a tombstone may repeat that."""
+        expires_ms = self._clock.now_ms() + TOMBSTONE_MS
+        if not record.closed or not self._table.bury(record, expires_s=expires_ms // 1000):
+            return False
+        self._table.delete_life(record.key)
+        self._bodies.delete_life(record.gen)
+        return True
 
     def list_records(
         self,

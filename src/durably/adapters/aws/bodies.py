@@ -103,6 +103,20 @@ class Bodies:
         except aws_errors() as error:
             raise storage_error(f"delete a body from {self._bucket}", error) from error
 
+    def delete_life(self, gen: str) -> None:
+        """Delete every body of a life."""
+        prefix = keys.bodies_prefix(gen)
+        try:
+            while True:
+                page = self._clients.s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
+                names = [{"Key": each["Key"]} for each in page.get("Contents", ()) if "Key" in each]
+                if names:
+                    self._clients.s3.delete_objects(Bucket=self._bucket, Delete={"Objects": names, "Quiet": True})  # type: ignore[typeddict-item]
+                if not page.get("IsTruncated"):
+                    return
+        except aws_errors() as error:
+            raise storage_error(f"delete the bodies below {prefix} from {self._bucket}", error) from error
+
 
 def _key(gen: str, reference: Reference) -> str:
     return (keys.message_key if reference.passing else keys.body_key)(gen, reference.sha256)

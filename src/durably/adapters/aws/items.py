@@ -127,6 +127,23 @@ def record_item(record: Record, put: Put) -> Item:
     return {**item, **change_values(record.execution_id, change, put, spare=item_size(item))}
 
 
+def tombstone_item(record: Record, *, expires_s: int) -> Item:
+    """What is left of a purged life: out of the status index, and deleted by DynamoDB once it has expired."""
+    return {
+        **key_of(keys.record_key(record.execution_id)),
+        "gen": {"S": record.gen},
+        "orchestrator": {"S": record.orchestrator},
+        "status": {"S": record.status},
+        "run": {"N": str(record.run)},
+        "turn": {"N": str(record.turn)},
+        "request_id": {"S": record.request_id},
+        "code_version": {"S": record.code_version},
+        "started_at": {"N": str(record.started_at_ms)},
+        "closed_at": {"N": str(record.closed_at_ms)},
+        keys.EXPIRES: {"N": str(expires_s)},
+    }
+
+
 def change_values(execution_id: str, change: RecordChange, put: Put, *, spare: int) -> Item:
     """The attributes that a change sets. The others of `CHANGING` it removes."""
     shard = keys.status_shard(execution_id)

@@ -6,11 +6,10 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterator
-from typing import get_args
 
 from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import Message
-from durably.ports.records import Status
+from durably.ports.records import LISTED, Status
 
 PARTITION = "pk"
 SORT = "sk"
@@ -19,7 +18,6 @@ STATUS_INDEX = "by-status"
 STATUS_PARTITION = "gsi_pk"
 STATUS_SORT = "gsi_sk"
 STATUS_SHARDS = 32
-STATUSES: tuple[Status, ...] = get_args(Status)
 
 RECORD = "#record"
 SWEEPER = ("#sweeper", "#progress")  # partition and sort key; no execution id begins with a `#`
@@ -89,7 +87,7 @@ def status_partition(status: Status, shard: int) -> str:
 
 def status_partitions(status: Status | None) -> Iterator[str]:
     """All partitions of one status, or of all."""
-    for each in STATUSES if status is None else (status,):
+    for each in LISTED if status is None else (status,):
         for shard in range(STATUS_SHARDS):
             yield status_partition(each, shard)
 

@@ -24,10 +24,12 @@ from durably.adapters.aws.items import (
     record_item,
     record_of,
     reply_item,
+    tombstone_item,
     turn_item,
 )
 from durably.adapters.aws.parallel import spread
 from durably.adapters.aws.settings import AwsSettings
+from durably.adapters.rules import tombstone
 from durably.adapters.system import SystemEntropy
 from durably.codec import wire
 from durably.core.errors import StorageError
@@ -99,13 +101,13 @@ class Table:
 
     def put_record(self, record: Record, *, replace_closed: bool) -> Record | None:
         """Take the id (`adapters.rules.replaces`); or the record that holds it: with the same `gen` it is this one."""
-        condition = _ABSENT
-        values: Item = {}
-        if replace_closed:
-            names = {f":closed{index}": status for index, status in enumerate(sorted(CLOSED))}
-            condition = f"{_ABSENT} OR (#status IN ({', '.join(names)}) AND request_id <> :request)"
-            values[":request"] = {"S": record.request_id}
-            values.update({name: {"S": status} for name, status in names.items()})
+        free = sorted(CLOSED) if replace_closed else ["purged"]
+        names = {f":closed{index}": status for index, status in enumerate(free)}
+        condition = f"{_ABSENT} OR (#status IN ({', '.join(names)}) AND request_id <> :request)"
+        values: Item = {
+            ":request": {"S": record.request_id},
+            **{name: {"S": status} for name, status in names.items()},
+        }
         item = record_item(record, partial(self._bodies.put, record.gen))
         found = self._put(item, condition=condition, values=values, own={"gen": record.gen})
         return None if found is None else self._record(found)
@@ -114,6 +116,32 @@ class Table:
         """The living record, or None."""
         found = self._get(keys.record_key(execution_id), f"read the record of {execution_id}")
         return None if found is None else self._record(found)
+
+    def bury(self, record: Record, *, expires_s: int) -> bool:
+        """Put a tombstone, which expires, in the place of a closed life's record; False if that is not there."""
+        names = {f":closed{index}": status for index, status in enumerate(sorted(CLOSED))}
+        values: Item = {":gen": {"S": record.gen}, **{name: {"S": status} for name, status in names.items()}}
+        condition = f"gen = :gen AND #status IN ({', '.join(names)})"
+        item = tombstone_item(tombstone(record), expires_s=expires_s)
+        return self._put(item, condition=condition, values=values, own={"gen": record.gen}) is None
+
+    def delete_life(self, run: RunKey) -> None:
+        """Delete the turns, items and replies of all runs of a life."""
+        found = self._query(
+            {
+                "TableName": self._settings.table,
+                "KeyConditionExpression": f"{keys.PARTITION} = :p",
+                "ExpressionAttributeValues": {":p": {"S": keys.run_partition(run)}},
+                "ProjectionExpression": f"{keys.PARTITION}, {keys.SORT}",
+            }
+        )
+        spread(self._delete, list(found), parallel=self._settings.parallel)
+
+    def _delete(self, key: Item) -> None:
+        try:
+            self._clients.dynamodb.delete_item(TableName=self._settings.table, Key=key)
+        except aws_errors() as error:
+            raise storage_error(f"delete {key[keys.SORT]}", error) from error
 
     def change_record(self, run: RunKey, change: RecordChange) -> None:
         """Apply a change iff it is the same life, still open, and the change is newer."""

@@ -10,7 +10,17 @@ from threading import Lock
 from typing import Self
 
 from durably.adapters.memory.queue import MessageQueue
-from durably.adapters.rules import applies, cancelled, changed, check_limit, decode_cursor, encode_cursor, replaces
+from durably.adapters.rules import (
+    TOMBSTONE_MS,
+    applies,
+    cancelled,
+    changed,
+    check_limit,
+    decode_cursor,
+    encode_cursor,
+    replaces,
+    tombstone,
+)
 from durably.codec import wire
 from durably.core.errors import StorageError
 from durably.core.history import Turn
@@ -26,7 +36,7 @@ from durably.ports.backend import (
 )
 from durably.ports.clock import Clock
 from durably.ports.messages import Delivery, Message, Outgoing
-from durably.ports.records import ActivityItem, Record, RecordChange, Reply, Status
+from durably.ports.records import LISTED, ActivityItem, Record, RecordChange, Reply, Status
 
 
 class MemoryBackend:
@@ -131,6 +141,26 @@ class MemoryBackend:
         with self._lock:
             self._queue.acknowledge(receipts)
 
+    def purge(self, record: Record) -> bool:
+        """Delete what is stored of a closed life, but for a tombstone; those of 15 days ago go as well."""
+        with self._lock:
+            found = self._record(record.execution_id)
+            if found is None or found.gen != record.gen or not found.closed:
+                return False
+            self._records[record.execution_id] = wire.encode_record(tombstone(found))
+            life = (record.execution_id, record.gen)
+            self._turns = {run: turns for run, turns in self._turns.items() if (run.execution_id, run.gen) != life}
+            self._items = {
+                key: item for key, item in self._items.items() if (key.run.execution_id, key.run.gen) != life
+            }
+            self._replies = {key: reply for key, reply in self._replies.items() if key[:2] != life}
+            old_ms = self._clock.now_ms() - TOMBSTONE_MS
+            for execution_id, body in list(self._records.items()):
+                other = wire.decode_record(body)
+                if other.status == "purged" and (other.closed_at_ms or 0) < old_ms:
+                    del self._records[execution_id]
+            return True
+
     def list_records(
         self,
         *,
@@ -147,7 +177,7 @@ class MemoryBackend:
         wanted = [
             record
             for record in records
-            if (status is None or record.status == status)
+            if record.status in (LISTED if status is None else (status,))
             and (orchestrator is None or record.orchestrator == orchestrator)
             and (before is None or (record.started_at_ms, record.execution_id) < before)
         ]

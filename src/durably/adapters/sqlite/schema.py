@@ -97,12 +97,23 @@ CHANGE_RECORD: Final = """
 """
 
 
+# a tombstone keeps its closed_at_ms
+BURY_RECORD: Final = """
+    UPDATE records SET status = 'purged', result = NULL, failure = NULL, custom_status = NULL
+    WHERE execution_id = ? AND gen = ? AND closed_at_ms IS NOT NULL
+"""
+PURGE: Final = tuple(
+    f"DELETE FROM {table} WHERE gen = ? AND execution_id = ?" for table in ("turns", "items", "replies")
+)
+DELETE_TOMBSTONES: Final = "DELETE FROM records WHERE status = 'purged' AND closed_at_ms < ?"
+
+
 def select_page(*, status: bool, orchestrator: bool, cursor: bool) -> str:
     """A page of records. Parameters, each if asked for: status, orchestrator, cursor's instant and id; limit."""
     conditions = [
         condition
         for condition, wanted in (
-            ("status = ?", status),
+            ("status = ?" if status else "status <> 'purged'", True),
             ("orchestrator = ?", orchestrator),
             ("(started_at_ms, execution_id) < (?, ?)", cursor),
         )

@@ -1,0 +1,121 @@
+"""The client's part that ends, stops and repeats executions."""
+
+from __future__ import annotations
+
+from durably.api.names import check_execution_id
+from durably.api.registry import Registry
+from durably.core.errors import ClientError
+from durably.core.events import ExecutionCancelRequested, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
+from durably.ports.backend import Backend
+from durably.ports.clock import Clock, Entropy
+from durably.runtime.resets import reset_execution, retry_execution
+from durably.runtime.start import existing_record, send_event
+
+
+class Steering:
+    """What an operator does to executions."""
+
+    _backend: Backend
+    _registry: Registry
+    _clock: Clock
+    _entropy: Entropy
+
+    def cancel(self, execution_id: str, reason: str = "cancelled by an operator") -> None:
+        """Ask an execution to cancel itself: `CancelledError` where it waits. Asking twice is harmless.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ExecutionClosedError: it has ended.
+        """
+        send_event(self._backend, execution_id, ExecutionCancelRequested(reason=reason))
+
+    def suspend(self, execution_id: str, reason: str = "suspended by an operator") -> None:
+        """Keep the events of an execution, and run nothing, until it is resumed. Activities that run go on.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ExecutionClosedError: it has ended.
+        """
+        send_event(
+            self._backend,
+            execution_id,
+            ExecutionSuspended(reason=reason, request_id=self._entropy.ulid(self._clock.now_ms())),
+        )
+
+    def resume(self, execution_id: str, reason: str = "resumed by an operator") -> None:
+        """Apply what was kept since `suspend`. Resuming what is not suspended does nothing.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ExecutionClosedError: it has ended.
+        """
+        send_event(
+            self._backend,
+            execution_id,
+            ExecutionResumed(reason=reason, request_id=self._entropy.ulid(self._clock.now_ms())),
+        )
+
+    def retry(self, execution_id: str, reason: str = "retried by an operator") -> int:
+        """Open a failed, cancelled or terminated execution again at its last good point.
+
+        The activities that made it fail run again; nothing that succeeded does.
+
+        Returns:
+            Number of the new run.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            NothingToRetryError: it is open, or it completed.
+        """
+        version = self._registry.code_version
+        run = retry_execution(self._backend, self._clock, self._entropy, execution_id, reason, code_version=version)
+        return run.run
+
+    def reset(self, execution_id: str, to_event: int, reason: str = "reset by an operator") -> int:
+        """Go back to an event of the current run. What came after it is gone, but for signals.
+
+        Args:
+            execution_id: which execution, open or closed.
+            to_event: number in its history of the last event to keep.
+            reason: for the history.
+
+        Returns:
+            Number of the new run.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ClientError: there is no such event.
+        """
+        run = reset_execution(
+            self._backend,
+            self._clock,
+            self._entropy,
+            execution_id,
+            to_event=to_event,
+            reason=reason,
+            code_version=self._registry.code_version,
+        )
+        return run.run
+
+    def terminate(self, execution_id: str, reason: str = "terminated by an operator") -> None:
+        """End an execution at once, without asking its code. When this returns, its end is stored or on its way.
+
+        Raises:
+            ExecutionNotFoundError: there is none.
+            ExecutionClosedError: it has ended already.
+        """
+        send_event(self._backend, execution_id, ExecutionTerminated(reason=reason))
+
+    def purge(self, execution_id: str) -> None:
+        """Delete everything that is stored of a closed execution. For 15 days its id remembers that it was.
+
+        Purging again what was purged finishes what a crash left.
+
+        Raises:
+            ExecutionNotFoundError: there is none.
+            ClientError: it is open.
+        """
+        record = self._backend.read_record(check_execution_id(execution_id))
+        if record is None or not record.closed or not self._backend.purge(record):
+            state = existing_record(self._backend, execution_id).status
+            raise ClientError(f"Execution {execution_id!r} is {state}: terminate it first, or purge it again.")
