@@ -207,6 +207,9 @@ class FaultyBackend:
     def send(self, messages: Sequence[Outgoing], *, keep: bool = False) -> tuple[Delivery, ...]:
         return self._call("send", lambda: self._inner.send(messages, keep=keep))
 
+    def purge(self, record: Record) -> bool:
+        return self._call("purge", lambda: self._inner.purge(record))
+
     def acknowledge(self, receipts: Sequence[str]) -> None:
         self._call("acknowledge", lambda: self._inner.acknowledge(receipts))
 

@@ -210,6 +210,9 @@ class StepwiseBackend:
             self._store.send([outgoing])
         return ()
 
+    def purge(self, record: Record) -> bool:
+        return self._store.purge(record)
+
     def acknowledge(self, receipts: Sequence[str]) -> None:
         for index, receipt in enumerate(receipts):
             if index:
