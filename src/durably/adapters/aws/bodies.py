@@ -109,9 +109,11 @@ class Bodies:
         try:
             while True:
                 page = self._clients.s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
-                names = [{"Key": each["Key"]} for each in page.get("Contents", ()) if "Key" in each]
+                names = [each["Key"] for each in page.get("Contents", ()) if "Key" in each]
                 if names:
-                    self._clients.s3.delete_objects(Bucket=self._bucket, Delete={"Objects": names, "Quiet": True})  # type: ignore[typeddict-item]
+                    self._clients.s3.delete_objects(
+                        Bucket=self._bucket, Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
+                    )
                 if not page.get("IsTruncated"):
                     return
         except aws_errors() as error:
