@@ -38,31 +38,36 @@ from durably.ports.records import RecordChange
 
 TERMINATED = "durably.Terminated"
 CANCELLED = "durably.Cancelled"
+_ENDS = (*ENDINGS, ExecutionTerminated, ExecutionReset)
 
 
 def record_change(run: RunKey, turn: Turn) -> RecordChange | None:
     """The change of the record that goes with a turn: its end, the next run, or a new custom status."""
-    change = RecordChange(status="running", run=run.run, turn=turn.number, code_version=turn.code_version)
-    status = next((event.status for event in reversed(turn.outbound) if isinstance(event, StatusSet)), None)
-    closed = replace(change, closed_at_ms=turn.at_ms, custom_status=status)
-    for event in (*turn.inbound, *turn.outbound[-1:]):
-        match event:
-            case ExecutionTerminated(reason=reason):
-                return replace(closed, status="terminated", failure=terminated(reason))
-            case ExecutionCompleted(result=result):
-                return replace(closed, status="completed", result=result)
-            case ExecutionFailed(failure=failure):
-                return replace(closed, status="failed", failure=failure)
-            case ExecutionCancelled(reason=reason):
-                return replace(closed, status="cancelled", failure=_cancelled(reason))
-            case ExecutionContinuedAsNew() | ExecutionReset():
-                reopen = isinstance(event, ExecutionReset)
-                return replace(
-                    change, run=run.run + 1, turn=0, reopen=reopen, custom_status=status
-                )  # its turn 1 may be news
-            case _:
-                continue
-    return None if status is None else replace(change, custom_status=status)
+    ending = next((event for event in (*turn.inbound, *turn.outbound[-1:]) if isinstance(event, _ENDS)), None)
+    said = [event.status for event in turn.outbound if isinstance(event, StatusSet)]
+    if ending is None and not said:
+        return None
+    change = RecordChange(
+        status="running",
+        run=run.run,
+        turn=turn.number,
+        code_version=turn.code_version,
+        custom_status=said[-1] if said else None,
+    )
+    closed = replace(change, closed_at_ms=turn.at_ms)
+    match ending:
+        case None:
+            return change
+        case ExecutionTerminated(reason=reason):
+            return replace(closed, status="terminated", failure=terminated(reason))
+        case ExecutionCompleted(result=result):
+            return replace(closed, status="completed", result=result)
+        case ExecutionFailed(failure=failure):
+            return replace(closed, status="failed", failure=failure)
+        case ExecutionCancelled(reason=reason):
+            return replace(closed, status="cancelled", failure=_cancelled(reason))
+        case ExecutionContinuedAsNew() | ExecutionReset():  # turn 0: the next run's turn 1 may be news
+            return replace(change, run=run.run + 1, turn=0, reopen=isinstance(ending, ExecutionReset))
 
 
 def cancels(run: RunKey, state: RunState, *, since: int) -> tuple[ActivityKey, ...]:
