@@ -280,13 +280,6 @@ class SendsFirst(StepwiseBackend):
         return super()._commit(replace(commit, send=()))
 
 
-class NoGuard(StepwiseBackend):
-    """An item is written without a message that would notice a crash before the next step."""
-
-    def settle(self, settlement: Settlement) -> SettleOutcome:
-        return super().settle(replace(settlement, guard=None))
-
-
 def _never(*_: Any) -> bool:
     return False
 
@@ -329,7 +322,6 @@ _BUGS = {
     "a repeated start starts again": Bug(parts=Parts(store=ForgetsRequests)),
     "a turn is acknowledged before it is stored": Bug(parts=Parts(stepwise=AcknowledgesFirst), modes="stepwise"),
     "messages are sent before their turn": Bug(parts=Parts(stepwise=SendsFirst), modes="stepwise"),
-    "an item is written without a guard": Bug(parts=Parts(stepwise=NoGuard), modes="stepwise"),
 }
 
 
