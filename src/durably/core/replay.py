@@ -142,7 +142,10 @@ class RunState:
                 self.closed = True
         if turn.number == 1:  # it may be the prefix of another run, which holds answers to what it asks for
             self.began_with_prefix = turn.applied_through > 0
-            self._resolve_prefix(due)
+            self._resolve_prefix()
+        due = [
+            request for request in due if request.seq in self.unresolved
+        ]  # an event may cancel what one before asked
         backlog = self._backlog
         while backlog and self._dispatched - self._settled < MAX_OUTSTANDING:
             activity = backlog.pop(next(iter(backlog)))
@@ -239,13 +242,12 @@ class RunState:
             self._settled += 1
         return dispatched
 
-    def _resolve_prefix(self, due: list[Request]) -> None:
+    def _resolve_prefix(self) -> None:
         """Forget the requests of a first turn that it answers itself."""
         for seq in self.recorded:
             self._resolve(seq)
             self.children.pop(seq, None)
         self.begun.clear()  # those were children of the other run
-        due[:] = [request for request in due if request.seq in self.unresolved]
 
 
 def replay(execution: Execution, turns: Sequence[Turn]) -> None:

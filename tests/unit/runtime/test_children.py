@@ -10,7 +10,7 @@ from durably import ChildError, Context, DefinitionError, Signal, orchestrator
 from durably.api.orchestrator import ParentClose
 from durably.core.errors import ExecutionFailedError
 from durably.core.events import ChildStarted
-from durably.ports.messages import EventMessage, Outgoing, Wake
+from durably.ports.messages import Errand, EventMessage, Outgoing, Wake
 from tests.unit.runtime.harness import LEASE_MS
 from tests.unit.runtime.programs import process_of, step
 
@@ -259,3 +259,22 @@ def test_a_failure_passes_through_generations() -> None:
     assert first.cause.cause is not None
     causes = [failure.type.rpartition(".")[2] for failure in (first, first.cause, first.cause.cause)]
     assert causes == ["ChildError", "ChildError", "ValueError"]
+
+
+def test_a_child_that_is_asked_for_and_cancelled_in_one_turn_is_not_started() -> None:
+    @orchestrator
+    async def waits(ctx: Context) -> int:
+        try:
+            return await waiting()
+        except asyncio.CancelledError:
+            await step(1)
+            raise
+
+    process = process_of(waits, waiting)
+    process.client.start("p", waits).cancel()
+    process.take_due()
+    assert "ChildCancelRequested" in process.kinds("p")
+    assert process.queued(Errand) == []
+    process.work()
+    assert process.record("p").status == "cancelled"
+    assert [record.execution_id for record in process.client.list()] == ["p"]
