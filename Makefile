@@ -1,5 +1,6 @@
-# Everything a contributor runs, and everything CI runs (.ci/run: check). Needs Python 3.11 or newer and make, nothing
-# else: each target first builds what it needs from the hashed locks in requirements/, most of them in .venv.
+# Everything a contributor runs, and everything CI runs (.ci/run: infra-check, cloud-test, check). Needs Python 3.11 or
+# newer and make, nothing else: each target first builds what it needs from the hashed locks in requirements/, most of
+# them in .venv.
 
 PYTHON ?= python3
 LOCK_PYTHON ?= python3.11
