@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from durably.core.errors import DefinitionError, InvalidIdError
+from durably.core.keys import PERSISTED_NAME
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
 _ID = re.compile(r"[A-Za-z0-9._:/@=+\-]{1,256}")
 
 
@@ -18,7 +18,7 @@ def check_name(name: str) -> str:
     Raises:
         DefinitionError: it cannot.
     """
-    if not _NAME.fullmatch(name):
+    if not PERSISTED_NAME.fullmatch(name):
         raise DefinitionError(
             f"{name!r} cannot be a persisted name: 1 to 128 letters, digits, '_', '.' and '-', not starting with a "
             "digit. Give the function another one with name=..."

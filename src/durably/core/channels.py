@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Generic, TypeVar, get_args
 
 from durably.core.errors import DefinitionError
+from durably.core.keys import PERSISTED_NAME
 
 T = TypeVar("T")
 A = TypeVar("A")
 R = TypeVar("R")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
 
 
 class _Channel:
     """A persisted name; its types are the subscript that it was made with."""
 
     def __init__(self, name: str) -> None:
-        if not _NAME.fullmatch(name):
+        if not PERSISTED_NAME.fullmatch(name):
             raise DefinitionError(
                 f"{name!r} cannot name a {type(self).__name__.lower()}: 1 to 128 letters, digits, '_', '.' and '-', "
                 "not starting with a digit."

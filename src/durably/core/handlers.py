@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durably.core.channels import Query, Update
 from durably.core.commands import CompleteUpdate, FailUpdate
-from durably.core.errors import DefinitionError, QueryError, Stall
+from durably.core.errors import DefinitionError, QueryError
 from durably.core.events import UpdateAccepted
 from durably.core.failures import Failure, failure_of
 from durably.core.payloads import Shape
@@ -107,8 +107,6 @@ class Handlers:
             if inspect.isawaitable(result):
                 result = await result
             answer = CompleteUpdate(id_, handler.result.encode(result), handler.result.same)
-        except Stall:
-            raise
         except Exception as error:
             execution.answer_update(FailUpdate(id_, failure_of(error)))
         else:

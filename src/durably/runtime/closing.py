@@ -59,7 +59,7 @@ def record_change(run: RunKey, turn: Turn) -> RecordChange | None:
         case None:
             return change
         case ExecutionTerminated(reason=reason):
-            return replace(closed, status="terminated", failure=terminated(reason))
+            return replace(closed, status="terminated", failure=_terminated(reason))
         case ExecutionCompleted(result=result):
             return replace(closed, status="completed", result=result)
         case ExecutionFailed(failure=failure):
@@ -91,25 +91,18 @@ def errands(run: RunKey, state: RunState, *, since: int) -> tuple[Outgoing, ...]
     return tuple(sent)
 
 
-def notice(turn: Turn, state: RunState) -> tuple[Outgoing, ...]:
-    """What the parent is told of the end that `turn` brings."""
+def notice(change: RecordChange | None, state: RunState) -> tuple[Outgoing, ...]:
+    """What the parent is told of the end that a change of the record says."""
     parent = None if state.started is None else state.started.parent
-    if parent is None:
+    if parent is None or change is None or change.closed_at_ms is None:
         return ()
-    event: InboundEvent | None = None
-    for each in (*turn.inbound, *turn.outbound[-1:]):
-        match each:
-            case ExecutionTerminated(reason=reason):
-                event = ChildFailed(seq=parent.seq, failure=terminated(reason))
-            case ExecutionCompleted(result=result):
-                event = ChildCompleted(seq=parent.seq, result=result)
-            case ExecutionFailed(failure=failure):
-                event = ChildFailed(seq=parent.seq, failure=failure)
-            case ExecutionCancelled(reason=reason):
-                event = ChildFailed(seq=parent.seq, failure=_cancelled(reason))
-            case _:
-                continue
-    return () if event is None else (Outgoing(EventMessage(run=parent.run, event=event)),)
+    event: InboundEvent
+    if change.failure is not None:
+        event = ChildFailed(seq=parent.seq, failure=change.failure)
+    else:
+        assert change.result is not None
+        event = ChildCompleted(seq=parent.seq, result=change.result)
+    return (Outgoing(EventMessage(run=parent.run, event=event)),)
 
 
 def successor(run: RunKey, turn: Turn, state: RunState) -> Turn | None:
@@ -149,8 +142,9 @@ def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_ver
     """The first turn of the run that a reset begins: what `turns` hold through `reset.applied`, and what it keeps."""
     inbound = [event for turn in turns for event in turn.inbound if not isinstance(event, ExecutionReset)]
     dropped = frozenset(reset.dropped)
-    later = [event for ordinal, event in enumerate(inbound, start=1) if ordinal > reset.applied]
-    kept = [event for ordinal, event in enumerate(later, start=reset.applied + 1) if ordinal not in dropped]
+    kept = [
+        event for ordinal, event in enumerate(inbound, start=1) if ordinal > reset.applied and ordinal not in dropped
+    ]
     outbound = [
         event
         for turn in turns
@@ -194,7 +188,7 @@ def asked_by(outbound: Iterable[OutboundEvent]) -> dict[int, int]:
     }
 
 
-def terminated(reason: str) -> Failure:
+def _terminated(reason: str) -> Failure:
     """The failure of a terminated execution."""
     return Failure(type=TERMINATED, message=reason, non_retryable=True)
 

@@ -314,14 +314,15 @@ class TurnTaker:
         unfinished = following is not None
         _, since = news(live, deliveries)
         redone = Redone.since(live, min(since or last.number, last.number))
+        change = record_change(run, last)
         commit = TurnCommit(
             run=run,
             turn=last,
             successor=following,
-            send=(*redone.send, *(() if unfinished else notice(last, state)), *_wakes(live, following)),
+            send=(*redone.send, *notice(change, state), *_wakes(live, following)),
             cancel=redone.cancel,
             replies=redone.replies,
-            change=_also_saying(state.custom_status, record_change(run, last)),
+            change=_also_saying(state.custom_status, change),
             acknowledge=() if unfinished else tuple(delivery.receipt for delivery in deliveries),
         )
         return _Plan(live, commit, unfinished=unfinished)
@@ -409,11 +410,12 @@ class TurnTaker:
                 "execution %s has %d events; at %d it is terminated. Split its work into several executions",
                 *(run.execution_id, state.received, runtime.limits.history_events),
             )
+        change = record_change(run, turn)
         if state.closed and following is None:
-            send = (*send, *notice(turn, state))
+            send = (*send, *notice(change, state))
         elif state.waiting and kind == "applied" and not state.closed:
             send = (*send, Outgoing(Wake(run=run, turn=turn.number)))
-        change = _also_saying(state.custom_status, record_change(run, turn))
+        change = _also_saying(state.custom_status, change)
         status = _implied(live, kind)
         if not state.closed and live.status != status:
             live.status, live.resumed = status, False

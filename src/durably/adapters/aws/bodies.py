@@ -111,9 +111,13 @@ class Bodies:
                 page = self._clients.s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
                 names = [each["Key"] for each in page.get("Contents", ()) if "Key" in each]
                 if names:
-                    self._clients.s3.delete_objects(
+                    answer = self._clients.s3.delete_objects(
                         Bucket=self._bucket, Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
                     )
+                    if answer.get("Errors"):
+                        raise StorageError(
+                            f"S3 did not delete {answer['Errors'][:3]} from {self._bucket}; purge again."
+                        )
                 if not page.get("IsTruncated"):
                     return
         except aws_errors() as error:
