@@ -24,5 +24,5 @@ class Refusing:
 def test_what_s3_does_not_delete_is_told_instead_of_asked_for_again_and_again() -> None:
     settings = cast(AwsSettings, SimpleNamespace(bucket="bucket"))
     bodies = Bodies(settings, cast(Clients, SimpleNamespace(s3=Refusing())))
-    with pytest.raises(StorageError, match="did not delete.*AccessDenied.*purge again"):
+    with pytest.raises(StorageError, match=r"did not delete.*AccessDenied.*purge again"):
         bodies.delete_life("g")
