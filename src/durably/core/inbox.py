@@ -68,9 +68,9 @@ class Inbox:
         return [name for name, waiters in self._waiters.items() if not all(waiter.done() for waiter in waiters)]
 
     @property
-    def unanswered(self) -> list[str]:
-        """Ids of the updates that are not answered."""
-        return [id_ for id_, request in self._open.items() if isinstance(request, UpdateAccepted)]
+    def unanswered(self) -> list[UpdateAccepted]:
+        """The updates that are not answered."""
+        return [request for request in self._open.values() if isinstance(request, UpdateAccepted)]
 
     @property
     def carried(self) -> tuple[SignalReceived | UpdateAccepted, ...]:

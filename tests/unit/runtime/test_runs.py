@@ -7,15 +7,28 @@ import asyncio
 import pytest
 
 from durably import Context, Signal, Update, orchestrator
+from durably.client import Client
 from durably.core.errors import (
     ExecutionCancelledError,
+    UpdateFailedError,
 )
 from durably.core.events import UpdateAccepted
+from durably.core.keys import RunKey
 from durably.ports.messages import EventMessage, Outgoing
+from tests.unit.runtime.harness import Process
 from tests.unit.runtime.programs import process_of, step, steps
 
 GO = Signal[int]("go")
 ADD = Update[int, int]("add")
+
+
+def send_update(process: Process, *request_ids: str) -> RunKey:
+    """Send updates that nobody waits for; the run that they went to."""
+    run = process.record().key
+    events = (UpdateAccepted(name="add", payload="5", request_id=id_) for id_ in request_ids)
+    process.backend.send([Outgoing(EventMessage(run=run, event=event)) for event in events])
+    process.work()
+    return run
 
 
 @orchestrator
@@ -92,15 +105,90 @@ def test_updates_that_are_not_answered_go_along() -> None:
     process = process_of(patient)
     handle = process.client.start("e", patient, 1)
     process.work()
-    run = process.record().key
-    event = UpdateAccepted(name="add", payload="5", request_id="u")
-    process.backend.send([Outgoing(EventMessage(run=run, event=event))])
-    process.work()
+    run = send_update(process, "u")
     handle.signal(GO, 1)
     process.work()
     reply = process.backend.read_reply(run, "u")
     assert reply is not None
     assert reply.result == "7"
+
+
+def test_an_update_that_goes_along_waits_for_its_handler() -> None:
+    @orchestrator
+    async def late(ctx: Context, run: int) -> int:
+        async def add(number: int) -> int:
+            await asyncio.sleep(0 if run == 3 else 1_000)
+            return number + run
+
+        if run == 1:
+            ctx.on_update(ADD, add)
+        await ctx.receive(GO)
+        if run == 3:
+            await step(1)
+            ctx.on_update(ADD, add)
+            return await ctx.receive(GO)
+        return await ctx.continue_as_new(run + 1)
+
+    process = process_of(late)
+    handle = process.client.start("e", late, 1)
+    process.work()
+    run = send_update(process, "u", "w")
+    for go in range(3):
+        handle.signal(GO, go)
+        process.work()
+    assert [(reply.result if reply else None) for reply in (process.backend.read_reply(run, id_) for id_ in "uw")] == [
+        "8",
+        "8",
+    ]
+    assert process.record().status == "running"
+
+
+def test_an_update_that_finds_no_handler_until_the_execution_ends_fails_and_says_so() -> None:
+    @orchestrator
+    async def forgetful(ctx: Context, run: int) -> int:
+        if run == 1:
+            ctx.on_update(ADD, lambda number: asyncio.sleep(1_000, number))
+            await ctx.receive(GO)
+            return await ctx.continue_as_new(2)
+        return await ctx.receive(GO)
+
+    process = process_of(forgetful)
+    handle = process.client.start("e", forgetful, 1)
+    process.work()
+    send_update(process, "u")
+    for go in range(2):
+        handle.signal(GO, go)
+        process.work()
+    assert process.record().status == "completed"
+    assert "UpdateFailed" in process.kinds()
+    with pytest.raises(UpdateFailedError, match=r"registered none \('add'\)"):
+        handle.update(ADD, 5, request_id="u")
+
+
+def test_who_waits_for_an_update_hears_that_the_next_run_ended_before_it_was_shown_it() -> None:
+    @orchestrator
+    async def brief(ctx: Context, run: int) -> int:
+        if run == 2:
+            return run
+        ctx.on_update(ADD, lambda number: asyncio.sleep(1_000, number))
+        await ctx.receive(GO)
+        return await ctx.continue_as_new(2)
+
+    process = process_of(brief)
+    handle = process.client.start("e", brief, 1)
+    process.work()
+    process.client = Client(
+        process.backend, process.runtime.registry, process.clock, process.entropy, pause=lambda _: end()
+    )
+
+    def end() -> None:
+        process.work()
+        if process.record().run == 1:
+            handle.signal(GO, 1)
+
+    with pytest.raises(UpdateFailedError, match="the execution ended before it handled the update"):
+        process.client.update("e", ADD, 5)
+    assert process.record().result == "2"
 
 
 def test_nothing_of_an_ended_run_reaches_the_next() -> None:
