@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durably.core.channels import Query, Update
 from durably.core.commands import CompleteUpdate, FailUpdate
-from durably.core.errors import DefinitionError, ExecutionClosedError, QueryError
+from durably.core.errors import DefinitionError, ExecutionClosedError, QueryError, TurnTimeoutError
 from durably.core.events import UpdateAccepted
 from durably.core.failures import Failure, failure_of
 from durably.core.payloads import Shape
@@ -79,6 +79,8 @@ class Handlers:
         try:
             with self._execution.reading():
                 return handler.result.encode(handler.answer())
+        except TurnTimeoutError as error:
+            raise QueryError(f"The handler of the query {name!r} ran longer than a turn may take.") from error
         except Exception as error:
             raise QueryError(f"The handler of the query {name!r} raised {failure_of(error)}") from error
 

@@ -9,7 +9,7 @@ from durably.core.events import SignalReceived, UpdateAccepted
 from durably.core.loop import OrchestratorLoop
 
 _KEPT_MS = 24 * 3600 * 1000
-_KEPT_IDS = 1_000
+KEPT_IDS = 1_000
 
 
 class Inbox:
@@ -78,9 +78,9 @@ class Inbox:
         return tuple(self._open.values())
 
     def seen(self, now_ms: int) -> tuple[str, ...]:
-        """Ids of the last day, at most 1,000, the oldest first."""
+        """Ids of the last day, at most `KEPT_IDS`, the oldest first."""
         recent = [id_ for id_, at_ms in self._ids.items() if at_ms >= now_ms - _KEPT_MS and id_ not in self._open]
-        return tuple(recent[-_KEPT_IDS:])
+        return tuple(recent[-KEPT_IDS:])
 
     def _arrived(self, request: SignalReceived | UpdateAccepted) -> None:
         self._ids[request.request_id] = request.at_ms

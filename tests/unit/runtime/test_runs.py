@@ -13,6 +13,7 @@ from durably.core.errors import (
     UpdateFailedError,
 )
 from durably.core.events import UpdateAccepted
+from durably.core.inbox import KEPT_IDS
 from durably.core.keys import RunKey
 from durably.ports.messages import EventMessage, Outgoing
 from tests.unit.runtime.harness import Process
@@ -87,6 +88,29 @@ def test_a_copy_of_a_signal_of_an_earlier_run_is_known() -> None:
     handle.signal(GO, 2, request_id="two")
     process.work()
     assert handle.result(0) == [1, 2]
+
+
+def test_beyond_the_ids_that_are_remembered_a_signal_may_come_twice_and_none_is_lost() -> None:
+    @orchestrator
+    async def relay(ctx: Context, got: list[int], many: int) -> list[int]:
+        got = [*got, *[await ctx.receive(GO) for _ in range(many)]]
+        if len(got) == 2 * many:
+            return got
+        return await ctx.continue_as_new(got, many)
+
+    many = KEPT_IDS + 1
+    process = process_of(relay)
+    handle = process.client.start("e", relay, [], many)
+    for number in range(many + 3):
+        handle.signal(GO, number, request_id=f"r{number}")
+    process.work()
+    assert process.record().run == 2
+    handle.signal(GO, many - 1, request_id=f"r{many - 1}")  # remembered: a copy
+    handle.signal(GO, 0, request_id="r0")  # forgotten: the 1,001st before the last one
+    for number in range(many + 3, 2 * many - 1):
+        handle.signal(GO, number, request_id=f"r{number}")
+    process.work()
+    assert handle.result(0) == [*range(many + 3), 0, *range(many + 3, 2 * many - 1)]
 
 
 def test_updates_that_are_not_answered_go_along() -> None:
