@@ -169,7 +169,7 @@ class Engine:
         for delivery in deliveries:
             message = delivery.message
             if isinstance(message, ActivityTask):
-                self._workers.submit(delivery)
+                self._submit(delivery)
             elif isinstance(message, CallbackDeadline):
                 self._handle_beside_turns(delivery, callback_deadline, "a callback's deadline")
             elif isinstance(message, HeartbeatCheck):
@@ -184,7 +184,7 @@ class Engine:
         taken = self._take(groups, keep=keep)
         for delivery in taken.kept:
             if isinstance(delivery.message, ActivityTask):
-                self._workers.submit(delivery)
+                self._submit(delivery)
             else:
                 self._inbox.put(delivery)
         self._put_off(delivery for id_ in taken.returned for delivery in groups[id_])
@@ -192,6 +192,13 @@ class Engine:
         if taken.closed:
             with self._something_closed:
                 self._something_closed.notify_all()
+
+    def _submit(self, delivery: Delivery) -> None:
+        try:
+            self._workers.submit(delivery)
+        except Exception as error:
+            self._complain(f"no thread runs {delivery.message.id}", error)
+            self._failed(delivery)
 
     def _take(self, groups: dict[str, list[Delivery]], *, keep: bool) -> TurnsTaken:
         """Take the turns together; where the store refuses that, one by one, so that each is refused for itself."""

@@ -93,10 +93,19 @@ class Workers:
         return self._queue.qsize()
 
     def submit(self, delivery: Delivery) -> None:
-        """Run a task as soon as a thread is free."""
+        """Run a task as soon as a thread is free.
+
+        Raises:
+            RuntimeError: there is no thread, and the system starts none.
+        """
+        if self._idle <= self._queue.qsize() and self._threads < self._limit and not self._stopping:
+            try:
+                self._spawn()
+            except RuntimeError as error:
+                if not self._threads:
+                    raise
+                _logger.warning("%d threads go on without another one: %s", self._threads, error)
         self._queue.put(delivery)
-        if self._idle < self._queue.qsize() and self._threads < self._limit and not self._stopping:
-            self._spawn()
 
     def stop(self, grace_s: float) -> bool:
         """Start nothing more, wait for what runs; whether all of it ended within `grace_s` seconds.
@@ -126,7 +135,22 @@ class Workers:
         with self._lock:
             self._threads += 1
             number = self._threads
-        threading.Thread(target=self._work, name=f"durably-activity-{number}", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=f"durably-activity-{number}", daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._threads -= 1
+            raise
+
+    def _replace(self) -> None:
+        """Put a thread in the place of one that is lost; later, while the system starts none."""
+        if self._stopping:
+            return
+        try:
+            self._spawn()
+        except RuntimeError as error:
+            _logger.warning("no thread takes the place of one that overran, trying again: %s", error)
+            self._alarms.add(_RETRY_S, self._replace)
 
     def _work(self) -> None:
         while True:
@@ -221,7 +245,7 @@ class Workers:
             return
         with self._lock:
             self._threads -= 1
-        self._spawn()
+        self._replace()
         try:
             self._settle(running.attempt.delivery, lambda: self._timed_out(running.attempt))
         finally:
@@ -247,7 +271,11 @@ class Workers:
     def _start_async(self, running: _Running) -> None:
         with self._lock:
             self._busy += 1
-        self._loop.run(lambda: self._run_async(running))
+        try:
+            self._loop.run(lambda: self._run_async(running))
+        except RuntimeError:
+            self._done()
+            raise
 
     async def _run_async(self, running: _Running) -> None:
         attempt = running.attempt
@@ -283,11 +311,12 @@ class _Alarms:
 
     def add(self, seconds: float, action: Callable[[], None]) -> None:
         with self._changed:
+            if self._thread is None:
+                thread = threading.Thread(target=self._watch, name="durably-alarms", daemon=True)
+                thread.start()
+                self._thread = thread
             self._count += 1
             heapq.heappush(self._heap, (time.monotonic() + seconds, self._count, action))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="durably-alarms", daemon=True)
-                self._thread.start()
             self._changed.notify()
 
     def stop(self) -> None:
