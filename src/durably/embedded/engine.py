@@ -182,6 +182,7 @@ class Engine:
             return
         keep = not self._stopping and self._workers.backlog < _KEEP_BACKLOG
         taken = self._take(groups, keep=keep)
+        self._workers.withdraw(taken.cancelled)
         for delivery in taken.kept:
             if isinstance(delivery.message, ActivityTask):
                 self._submit(delivery)
@@ -213,6 +214,7 @@ class Engine:
             [delivery for part in parts for delivery in part.kept],
             [id_ for part in parts for id_ in part.returned],
             any(part.closed for part in parts),
+            [key for part in parts for key in part.cancelled],
         )
 
     def _handle_beside_turns(self, delivery: Delivery, handle: Callable[[Runtime, Delivery], None], what: str) -> None:

@@ -9,15 +9,16 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from durably.api.attempt import current_attempt
 from durably.core.errors import ContendedError, StorageError
+from durably.core.keys import ActivityKey
 from durably.embedded.loop import LoopThread
-from durably.ports.messages import Delivery
+from durably.ports.messages import ActivityTask, Delivery
 from durably.runtime.attempt import (
     Answer,
     Attempt,
@@ -78,6 +79,7 @@ class Workers:
         self._failed = failed
         self._limit = threads
         self._queue: SimpleQueue[Delivery | None] = SimpleQueue()
+        self._withdrawn: set[ActivityKey] = set()
         self._lock = threading.Condition()
         self._threads = 0
         self._idle = 0
@@ -106,6 +108,13 @@ class Workers:
                     raise
                 _logger.warning("%d threads go on without another one: %s", self._threads, error)
         self._queue.put(delivery)
+
+    def withdraw(self, keys: Iterable[ActivityKey]) -> None:
+        """Do not begin these activities, whose items are cancelled. What has begun goes on."""
+        if self.backlog:
+            self._withdrawn.update(keys)
+        else:
+            self._withdrawn.clear()
 
     def stop(self, grace_s: float) -> bool:
         """Start nothing more, wait for what runs; whether all of it ended within `grace_s` seconds.
@@ -180,6 +189,9 @@ class Workers:
     def _handle(self, delivery: Delivery) -> bool:
         """Run one task; True if the attempt was given up meanwhile and another thread has taken this one's place."""
         try:
+            if self._withdrawn and _task_of(delivery).key in self._withdrawn:
+                self._runtime.backend.acknowledge([delivery.receipt])
+                return False
             opened = open_attempt(self._runtime, delivery)
             if isinstance(opened, Attempt):
                 running = _Running(opened)
@@ -335,6 +347,11 @@ class _Alarms:
                     continue
                 _, _, action = heapq.heappop(self._heap)
             action()
+
+
+def _task_of(delivery: Delivery) -> ActivityTask:
+    assert isinstance(delivery.message, ActivityTask)
+    return delivery.message
 
 
 def _log(attempt: Attempt, what: str) -> None:
