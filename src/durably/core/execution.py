@@ -164,6 +164,11 @@ class Execution:
         """Whether somebody asked for the orchestrator's cancellation."""
         return self._cancel_reason is not None
 
+    @property
+    def continued(self) -> bool:
+        """Whether the run has ended and the execution goes on in another."""
+        return self.closed and self._continuation is not None
+
     # --- events in, commands out -----------------------------------------------------------------------
 
     def apply(self, event: InboundEvent) -> list[Command]:
