@@ -22,6 +22,7 @@ from durably.core.events import (
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    Request,
     SignalDelivered,
     SignalFailed,
     SignalSent,
@@ -166,6 +167,21 @@ def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_ver
 def first_wake(run: RunKey) -> Outgoing:
     """Wakes a run whose first turn was stored by the end of the one before."""
     return Outgoing(Wake(run=run, turn=1))
+
+
+def outliving(state: RunState, requests: Iterable[Request]) -> list[Request]:
+    """Those that are carried out: of a run that has ended, signals to others and children that it abandoned."""
+    return [
+        request
+        for request in requests
+        if not state.closed
+        or isinstance(request, SignalSent)
+        or (
+            isinstance(request, ChildScheduled)
+            and request.options is not None
+            and request.options.parent_close == "abandon"
+        )
+    ]
 
 
 def answers(event: InboundEvent) -> int | None:
