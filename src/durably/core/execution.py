@@ -34,7 +34,6 @@ from durably.core.commands import (
 from durably.core.context import Context
 from durably.core.errors import (
     ActivityError,
-    ExecutionClosedError,
     NotDurableError,
     PayloadError,
     ReadOnlyError,
@@ -72,7 +71,6 @@ from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape
 from durably.core.sites import outside_call_site
 
 _DROPPED = (ScheduleActivity, StartTimer, ScheduleChild, SendSignal)  # nobody would get the answer
-_ENDED_BEFORE = "The execution ended before the handler of the update did."
 MAX_STEPS = 1_000_000
 MAX_TIMER_MS = 100 * 366 * 24 * 3600 * 1000
 
@@ -455,8 +453,7 @@ class Execution:
         for seq in list(self._activities):
             self.withdraw(seq, CancelActivity(seq))
         if self._continuation is None:
-            for request_id in self.inbox.unanswered:
-                self.answer_update(FailUpdate(request_id, failure_of(ExecutionClosedError(_ENDED_BEFORE))))
+            self.handlers.give_up()
         kept = {key: command for key, command in self._commands.items() if not isinstance(command, _DROPPED)}
         self.close()
         self.closed = True

@@ -79,7 +79,9 @@ def _apply_once(
 def without_updates(run: RunKey, new: list[InboundEvent]) -> tuple[list[InboundEvent], tuple[Reply, ...]]:
     """The events of a turn that runs no code, without updates, and the replies to those: nobody can validate them."""
     kept: list[InboundEvent] = [event for event in new if not isinstance(event, UpdateAccepted)]
-    refused = Failure(type=REJECTED, message="the execution is suspended, stalled or has ended; ask again later")
+    refused = Failure(
+        type=REJECTED, message="the execution is suspended, stalled or has ended; ask again later, as another request"
+    )
     replies = (
         Reply(run=run, request_id=event.request_id, accepted=False, failure=refused)
         for event in new
