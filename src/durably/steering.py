@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from durably.api.names import check_execution_id
 from durably.api.registry import Registry
 from durably.core.errors import ClientError
@@ -9,7 +11,7 @@ from durably.core.events import ExecutionCancelRequested, ExecutionResumed, Exec
 from durably.ports.backend import Backend
 from durably.ports.clock import Clock, Entropy
 from durably.runtime.resets import reset_execution, retry_execution
-from durably.runtime.start import existing_record, send_event
+from durably.runtime.start import checked_request_id, existing_record, send_event
 
 
 class Steering:
@@ -19,6 +21,7 @@ class Steering:
     _registry: Registry
     _clock: Clock
     _entropy: Entropy
+    _pause: Callable[[float], object]
 
     def cancel(self, execution_id: str, reason: str = "cancelled by an operator") -> None:
         """Ask an execution to cancel itself: `CancelledError` where it waits. Asking twice is harmless.
@@ -29,36 +32,60 @@ class Steering:
         """
         send_event(self._backend, execution_id, ExecutionCancelRequested(reason=reason))
 
-    def suspend(self, execution_id: str, reason: str = "suspended by an operator") -> None:
+    def suspend(
+        self,
+        execution_id: str,
+        reason: str = "suspended by an operator",
+        *,
+        request_id: str | None = None,
+    ) -> None:
         """Keep the events of an execution, and run nothing, until it is resumed. Activities that run go on.
 
+        Args:
+            execution_id: which execution.
+            reason: for the history.
+            request_id: repeated under the same id after a `resume`, it does not suspend again.
+
         Raises:
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
-        send_event(
-            self._backend,
-            execution_id,
-            ExecutionSuspended(reason=reason, request_id=self._entropy.ulid(self._clock.now_ms())),
-        )
+        event = ExecutionSuspended(reason=reason, request_id=self._request_id(request_id))
+        send_event(self._backend, execution_id, event)
 
-    def resume(self, execution_id: str, reason: str = "resumed by an operator") -> None:
+    def resume(
+        self,
+        execution_id: str,
+        reason: str = "resumed by an operator",
+        *,
+        request_id: str | None = None,
+    ) -> None:
         """Apply what was kept since `suspend`. Resuming what is not suspended does nothing.
 
+        Args:
+            execution_id: which execution.
+            reason: for the history.
+            request_id: repeated under the same id after another `suspend`, it does not resume again.
+
         Raises:
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
-        send_event(
-            self._backend,
-            execution_id,
-            ExecutionResumed(reason=reason, request_id=self._entropy.ulid(self._clock.now_ms())),
-        )
+        event = ExecutionResumed(reason=reason, request_id=self._request_id(request_id))
+        send_event(self._backend, execution_id, event)
 
-    def retry(self, execution_id: str, reason: str = "retried by an operator") -> int:
+    def retry(
+        self, execution_id: str, reason: str = "retried by an operator", *, request_id: str | None = None
+    ) -> int:
         """Open a failed, cancelled or terminated execution again at its last good point.
 
         The activities that made it fail run again; nothing that succeeded does.
+
+        Args:
+            execution_id: which execution.
+            reason: for the history.
+            request_id: the same retry under the same id happens once, and returns the same run. The last 20 retries
+                and resets of an execution are remembered.
 
         Returns:
             Number of the new run.
@@ -66,18 +93,35 @@ class Steering:
         Raises:
             ExecutionNotFoundError: there is no such execution.
             NothingToRetryError: it is open, or it completed.
+            ContendedError: it kept changing; try again.
         """
-        version = self._registry.code_version
-        run = retry_execution(self._backend, self._clock, self._entropy, execution_id, reason, code_version=version)
+        run = retry_execution(
+            self._backend,
+            self._clock,
+            self._entropy,
+            execution_id,
+            reason,
+            request_id=self._request_id(request_id),
+            code_version=self._registry.code_version,
+            pause=self._pause,
+        )
         return run.run
 
-    def reset(self, execution_id: str, to_event: int, reason: str = "reset by an operator") -> int:
+    def reset(
+        self,
+        execution_id: str,
+        to_event: int,
+        reason: str = "reset by an operator",
+        *,
+        request_id: str | None = None,
+    ) -> int:
         """Go back to an event of the current run. What came after it is gone, but for signals.
 
         Args:
             execution_id: which execution, open or closed.
             to_event: number in its history of the last event to keep.
             reason: for the history.
+            request_id: as for `retry`.
 
         Returns:
             Number of the new run.
@@ -85,6 +129,7 @@ class Steering:
         Raises:
             ExecutionNotFoundError: there is no such execution.
             ClientError: there is no such event.
+            ContendedError: it kept changing, or continues as new and whoever does that died; try again in a minute.
         """
         run = reset_execution(
             self._backend,
@@ -93,7 +138,9 @@ class Steering:
             execution_id,
             to_event=to_event,
             reason=reason,
+            request_id=self._request_id(request_id),
             code_version=self._registry.code_version,
+            pause=self._pause,
         )
         return run.run
 
@@ -119,3 +166,11 @@ class Steering:
         if record is None or not record.closed or not self._backend.purge(record):
             state = existing_record(self._backend, execution_id).status
             raise ClientError(f"Execution {execution_id!r} is {state}: terminate it first, or purge it again.")
+
+    def _request_id(self, given: str | None) -> str:
+        """That of the caller, who may repeat the request, or a fresh one.
+
+        Raises:
+            InvalidIdError: it is too long.
+        """
+        return checked_request_id(given) or self._entropy.ulid(self._clock.now_ms())
