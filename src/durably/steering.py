@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 
-from durably.api.names import check_execution_id
 from durably.api.registry import Registry
 from durably.core.errors import ClientError
 from durably.core.events import ExecutionCancelRequested, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
 from durably.ports.backend import Backend
 from durably.ports.clock import Clock, Entropy
+from durably.ports.records import CLOSED, Record, Status
+from durably.runtime.purging import purge_closed, purge_execution, purgeable
 from durably.runtime.resets import reset_execution, retry_execution
-from durably.runtime.start import checked_request_id, existing_record, send_event
+from durably.runtime.start import checked_request_id, send_event
 
 
 class Steering:
@@ -74,9 +76,7 @@ class Steering:
         event = ExecutionResumed(reason=reason, request_id=self._request_id(request_id))
         send_event(self._backend, execution_id, event)
 
-    def retry(
-        self, execution_id: str, reason: str = "retried by an operator", *, request_id: str | None = None
-    ) -> int:
+    def retry(self, execution_id: str, reason: str = "retried by an operator", *, request_id: str | None = None) -> int:
         """Open a failed, cancelled or terminated execution again at its last good point.
 
         The activities that made it fail run again; nothing that succeeded does.
@@ -160,12 +160,44 @@ class Steering:
 
         Raises:
             ExecutionNotFoundError: there is none.
-            ClientError: it is open.
+            ExecutionOpenError: it has not ended.
         """
-        record = self._backend.read_record(check_execution_id(execution_id))
-        if record is None or not record.closed or not self._backend.purge(record):
-            state = existing_record(self._backend, execution_id).status
-            raise ClientError(f"Execution {execution_id!r} is {state}: terminate it first, or purge it again.")
+        purge_execution(self._backend, self._clock, execution_id)
+
+    def purge_closed(
+        self,
+        *,
+        closed_before: datetime,
+        status: Status | None = None,
+        orchestrator: str | None = None,
+        dry_run: bool = False,
+    ) -> Iterator[Record]:
+        """Purge the executions that were closed before an instant, one at each step of the iterator.
+
+        Take as many steps as there is time for. Whoever stops in between repeats the call, which finds what is left.
+
+        Args:
+            closed_before: an aware instant.
+            status: only those that ended so; None for all that have ended.
+            orchestrator: only those of that name.
+            dry_run: delete nothing; the records are those that would go.
+
+        Returns:
+            The records of what is gone, as they were. On AWS the list that it reads from lags by about a second.
+
+        Raises:
+            ClientError: the instant has no time zone, or the status is that of open executions.
+        """
+        if closed_before.tzinfo is None:
+            raise ClientError(f"closed_before must have a time zone, got {closed_before.isoformat()}.")
+        if status is not None and status not in CLOSED:
+            raise ClientError(f"Only what has ended can be purged, and what is {status} has not.")
+        closed_before_ms = round(closed_before.timestamp() * 1000)
+        if dry_run:
+            return purgeable(self._backend, closed_before_ms=closed_before_ms, status=status, orchestrator=orchestrator)
+        return purge_closed(
+            self._backend, self._clock, closed_before_ms=closed_before_ms, status=status, orchestrator=orchestrator
+        )
 
     def _request_id(self, given: str | None) -> str:
         """That of the caller, who may repeat the request, or a fresh one.
