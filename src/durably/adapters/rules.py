@@ -39,7 +39,7 @@ def tombstone(record: Record) -> Record:
 def applies(change: RecordChange, record: Record) -> bool:
     """Whether a change of this life's record is newer than what changed it last, and allowed."""
     newer = (change.run, change.turn) > (record.run, record.turn)
-    return newer and (change.reopen or not record.closed)
+    return newer and record.status != "purged" and (change.reopen or not record.closed)
 
 
 def changed(record: Record, change: RecordChange) -> Record:

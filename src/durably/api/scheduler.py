@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, cast
 
 from durably.api.activity import activity
+from durably.api.names import SCHEDULER
 from durably.api.orchestrator import orchestrator
 from durably.api.schedules import (
     COMMAND,
@@ -75,7 +76,7 @@ def find_instants(when: When, after: datetime, until: datetime) -> Instants:
     return Instants(passed, None, all=len(passed) < _MOST_AT_ONCE)
 
 
-@orchestrator(name="durably.schedule")
+@orchestrator(name=SCHEDULER)
 async def run_schedule(ctx: Context, schedule: Schedule, action: Action, progress: Progress | None = None) -> None:
     """Start executions at the instants of a schedule until it has no more of them, or is terminated."""
     await _Scheduler(ctx, schedule, action, progress).run()

@@ -182,7 +182,10 @@ class Backend(Protocol):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        """Records, newest start first, tombstones excepted. On AWS they lag, and lack `result` and `failure`."""
+        """Records, newest start first, tombstones excepted. On AWS they lag, and lack `result` and `failure`.
+
+        The status "purged" lists the purges that somebody began and has not finished; in a transaction there are none.
+        """
         ...
 
 

@@ -187,12 +187,16 @@ class AwsBackend:
         self.acknowledged.update(receipts)
 
     def purge(self, record: Record) -> bool:
-        """Put the tombstone first, then delete the rest: whoever finds a tombstone may repeat that."""
-        expires_ms = self._clock.now_ms() + TOMBSTONE_MS
-        if not record.closed or not self._table.bury(record, expires_s=expires_ms // 1000):
+        """Put the tombstone first, then delete the rest: whoever finds a tombstone may repeat that.
+
+        It stays in the status index until the rest is gone, so that it is found.
+        """
+        expires_s = (self._clock.now_ms() + TOMBSTONE_MS) // 1000
+        if not record.closed or not self._table.bury(record, expires_s=expires_s, finished=False):
             return False
         self._table.delete_life(record.key)
         self._bodies.delete_life(record.gen)
+        self._table.bury(record, expires_s=expires_s, finished=True)
         return True
 
     def list_records(

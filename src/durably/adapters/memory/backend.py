@@ -177,7 +177,8 @@ class MemoryBackend:
         wanted = [
             record
             for record in records
-            if record.status in (LISTED if status is None else (status,))
+            if record.status in LISTED
+            and status in (None, record.status)
             and (orchestrator is None or record.orchestrator == orchestrator)
             and (before is None or (record.started_at_ms, record.execution_id) < before)
         ]
