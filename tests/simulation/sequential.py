@@ -55,8 +55,10 @@ async def _ask_again(_: Interpreter, node: Node) -> Any:
 
 async def _learn(_: Interpreter, node: Node) -> Any:
     beating = asyncio.create_task(hearts.beat_for_ever(node.n, node.plan))
-    await asyncio.sleep(4 * node.size)
-    beating.cancel()
+    try:
+        await asyncio.sleep(4 * node.size)
+    finally:
+        beating.cancel()
     [result] = await asyncio.gather(beating, return_exceptions=True)
     promise(isinstance(result, asyncio.CancelledError), f"a cancelled activity: {result!r}")
     return node.kind

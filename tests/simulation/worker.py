@@ -141,7 +141,7 @@ class Worker:
         try:
             action()
         except (StorageError, ContendedError):
-            self._again([delivery])
+            self._again([delivery.once_more])
 
     def _open(self, delivery: Delivery) -> None:
         opened = open_attempt(self.runtime, delivery)
