@@ -54,6 +54,7 @@ def violations(world: World) -> Iterator[str]:
     yield from world.broken
     yield from world.outside.broken
     yield from world.outside.senders.broken
+    yield from world.outside.hearts.broken
     yield from _starts(world)
     yield from _terminations(world)
     yield from _attempts(world)

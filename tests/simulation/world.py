@@ -24,7 +24,7 @@ from durably.runtime.runtime import Limits, Runtime
 from durably.runtime.turn import TurnTaker
 from tests.simulation import activities
 from tests.simulation.faults import Faults, FaultyBackend, Process, RandomFaults
-from tests.simulation.interpret import DEPLOYED, PROGRAMS
+from tests.simulation.interpret import BROKEN, DEPLOYED, PROGRAMS
 from tests.simulation.outside import Outsiders, Start
 from tests.simulation.programs import Node, child_programs, draw_program
 from tests.simulation.statements import REGISTRY
@@ -107,6 +107,7 @@ class World:
         self.mode = mode
         self.calm = calm
         self.sociable = mode != "aws"
+        self.beating = mode != "aws"
         self.registry = parts.registry
         self.now_ms = START_MS
         self.steps = 0
@@ -130,6 +131,7 @@ class World:
         workers = 1 if calm else rng.choice((1, 2, 2, 3))
         self.workers = [self._made_worker(embedded=embedded) for _ in range(workers)]
         self.outside = Outsiders(self)
+        self.store.written = self.outside.hearts.stored
         self._populate(programs)
 
     def _made_store(self) -> Store:
@@ -143,7 +145,7 @@ class World:
         return RandomFaults(rng, budget=rng.choice((0, 2, 6, 15, 30)), gap=rng.choice((2, 6, 15)))
 
     def _drawn_program(self) -> Node:
-        return draw_program(self.rng, 7, sociable=self.sociable)
+        return draw_program(self.rng, 7, sociable=self.sociable, beating=self.beating)
 
     def _drawn_limits(self) -> Limits:
         rng = self.rng
@@ -264,6 +266,7 @@ class World:
         """
         activities.face(self.outside)
         DEPLOYED.clear()
+        BROKEN.clear()
         before = replay.MAX_OUTSTANDING
         replay.MAX_OUTSTANDING = self.outstanding
         try:
@@ -272,6 +275,7 @@ class World:
                     pass
         finally:
             replay.MAX_OUTSTANDING = before
+            self.broken.extend(BROKEN)
             for worker in self.workers:
                 worker.close()
 
