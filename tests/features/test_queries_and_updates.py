@@ -83,6 +83,16 @@ def test_a_query_is_answered_from_what_is_stored_also_of_a_closed_execution(plac
         client.query("x", Query[int]("unknown"))
 
 
+def test_a_query_is_answered_as_soon_as_the_execution_is_started(place: Place) -> None:
+    place.deploy(guests)
+    with place.asleep() as outside:
+        outside.start("x", guests, 2)
+        assert outside.query("x", SEEN) == []
+        outside.signal("x", GO, 1)
+    place.settle()
+    assert place.client.query("x", SEEN) == [1]
+
+
 def test_a_query_that_tries_to_change_anything_is_refused(place: Place) -> None:
     tries = {
         "status": lambda ctx: ctx.set_status("changed"),

@@ -48,7 +48,7 @@ async def patient(ctx: Context) -> list[int]:
     seen: list[int] = []
     ctx.on_query(SEEN, lambda: seen)
     await asyncio.sleep(3600)
-    for _ in range(2):
+    while len(seen) < 2:
         seen.append(await ctx.receive(GO))
     return seen
 
@@ -137,6 +137,16 @@ def test_a_fork_goes_its_own_way_from_an_event(place: Place) -> None:
     assert place.status("x") == "failed"
     with pytest.raises(ExecutionExistsError):
         client.fork("x", "y")
+
+
+def test_a_fork_may_begin_at_any_event(place: Place) -> None:
+    vacant.add("hotel")
+    client = place.deploy(travel, book)
+    client.start("x", travel, "train")
+    for number in range(1, len(place.kinds("x")) + 1):
+        client.fork("x", f"y-{number}", to_event=number)
+        assert place.result(f"y-{number}") == ["TRAIN", "HOTEL", "MUSEUM"]
+    assert booked == {"train": 3, "hotel": 5, "museum": 7}
 
 
 def test_a_fork_from_the_start_may_have_another_input(place: Place) -> None:
