@@ -69,6 +69,7 @@ class Surroundings:
             clock=clock,
             entropy=SystemEntropy(),
             signer=SecretTokenSigner(settings, clients, clock),
+            code_version=os.environ.get("DURABLY_CODE_VERSION"),
         )
 
     def registry(
