@@ -12,6 +12,7 @@ from durably.api.orchestrator import IdReuse, StartOptions
 from durably.client import Client
 from durably.core.errors import (
     ActivityNotAwaitedError,
+    ContendedError,
     ExecutionClosedError,
     ExecutionExistsError,
     ExecutionNotFoundError,
@@ -242,7 +243,7 @@ def client_of(runtime: Runtime) -> Client:
 
 
 def _never_pause(seconds: float) -> None:
-    raise AssertionError("somebody waits who should ask again later")
+    raise ContendedError("somebody waits, and asks again later instead")
 
 
 def _ok(token: Token, verdict: str, reused: bool) -> bool:
