@@ -11,7 +11,7 @@ from durably.core.events import ExecutionCancelRequested, ExecutionResumed, Exec
 from durably.ports.backend import Backend
 from durably.ports.clock import Clock, Entropy
 from durably.ports.records import CLOSED, Record, Status
-from durably.runtime.purging import purge_closed, purge_execution, purgeable
+from durably.runtime.purging import ended_record, purge_closed, purge_execution, purgeable
 from durably.runtime.resets import reset_execution, retry_execution
 from durably.runtime.start import checked_request_id, send_event
 
@@ -153,16 +153,18 @@ class Steering:
         """
         send_event(self._backend, execution_id, ExecutionTerminated(reason=reason))
 
-    def purge(self, execution_id: str) -> None:
+    def purge(self, execution_id: str, *, dry_run: bool = False) -> None:
         """Delete everything that is stored of a closed execution. For 15 days its id remembers that it was.
 
-        Purging again what was purged finishes what a crash left.
+        Purging again what was purged finishes what a crash left. With `dry_run` nothing is deleted.
 
         Raises:
             ExecutionNotFoundError: there is none.
             ExecutionOpenError: it has not ended.
         """
-        purge_execution(self._backend, self._clock, execution_id)
+        record = ended_record(self._backend, execution_id)
+        if not dry_run:
+            purge_execution(self._backend, self._clock, record)
 
     def purge_closed(
         self,

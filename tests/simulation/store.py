@@ -241,10 +241,13 @@ class StepwiseBackend:
         *,
         status: Status | None = None,
         orchestrator: str | None = None,
+        started_before_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        return self._store.list_records(status=status, orchestrator=orchestrator, limit=limit, cursor=cursor)
+        return self._store.list_records(
+            status=status, orchestrator=orchestrator, started_before_ms=started_before_ms, limit=limit, cursor=cursor
+        )
 
 
 _: type[Backend] = StepwiseBackend

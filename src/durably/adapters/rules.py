@@ -82,6 +82,17 @@ def decode_cursor(cursor: str) -> tuple[int, str]:
     )
 
 
+def begins_before(cursor: str | None, started_before_ms: int | None) -> tuple[int, str] | None:
+    """Start and id before which a page begins, None for the newest.
+
+    Raises:
+        ClientError: the cursor is none.
+    """
+    if cursor is not None:
+        return decode_cursor(cursor)
+    return None if started_before_ms is None else (started_before_ms, "")
+
+
 def check_limit(limit: int) -> None:
     """Refuse a page without records.
 

@@ -15,8 +15,8 @@ from durably.runtime.closing import errands, notice, record_change
 _QUEUES_KEEP_MS = 14 * 24 * 3600 * 1000
 
 
-def purge_execution(backend: Backend, clock: Clock, execution_id: str) -> Record:
-    """Delete what is stored of a closed execution, but for a tombstone; its record as it was.
+def ended_record(backend: Backend, execution_id: str) -> Record:
+    """The record of an execution that has ended, or the tombstone of one that is purged.
 
     Raises:
         ExecutionNotFoundError: there is none.
@@ -29,11 +29,20 @@ def purge_execution(backend: Backend, clock: Clock, execution_id: str) -> Record
         raise ExecutionOpenError(
             f"Execution {execution_id!r} is {record.status}; only what has ended can be purged. Terminate it first."
         )
+    return record
+
+
+def purge_execution(backend: Backend, clock: Clock, record: Record) -> None:
+    """Delete what is stored of a closed execution, but for a tombstone.
+
+    Raises:
+        ExecutionOpenError: it goes on.
+    """
     if not _purge(backend, clock, record):
         raise ExecutionOpenError(
-            f"Execution {execution_id!r} went on, or was started again, while it was to be purged. Look at it again."
+            f"Execution {record.execution_id!r} went on, or was started again, while it was to be purged. "
+            "Look at it again."
         )
-    return record
 
 
 def purgeable(
@@ -41,7 +50,7 @@ def purgeable(
 ) -> Iterator[Record]:
     """Records of executions that were closed before an instant, as they are listed: by status, newest start first."""
     for each in sorted(CLOSED - {"purged"}) if status is None else [status]:
-        for record in _listed(backend, each, orchestrator):
+        for record in _listed(backend, each, orchestrator, closed_before_ms):
             if record.closed_at_ms is not None and record.closed_at_ms < closed_before_ms:
                 yield record
 
@@ -58,7 +67,7 @@ def purge_closed(
 
     Whoever stops, or dies, in between repeats the call: it finds what is left.
     """
-    for record in _listed(backend, "purged", orchestrator):
+    for record in _listed(backend, "purged", orchestrator, None):
         if _purge(backend, clock, record):
             yield record
     for listed in purgeable(backend, closed_before_ms=closed_before_ms, status=status, orchestrator=orchestrator):
@@ -85,10 +94,14 @@ def _purge(backend: Backend, clock: Clock, record: Record) -> bool:
     return backend.purge(record)
 
 
-def _listed(backend: Backend, status: Status, orchestrator: str | None) -> Iterator[Record]:
+def _listed(
+    backend: Backend, status: Status, orchestrator: str | None, started_before_ms: int | None
+) -> Iterator[Record]:
     cursor: str | None = None
     while True:
-        page = backend.list_records(status=status, orchestrator=orchestrator, cursor=cursor)
+        page = backend.list_records(
+            status=status, orchestrator=orchestrator, started_before_ms=started_before_ms, cursor=cursor
+        )
         yield from page.records
         cursor = page.cursor
         if cursor is None:

@@ -21,7 +21,7 @@ from durably.adapters.aws.parallel import spread
 from durably.adapters.aws.queues import Queues, check_size
 from durably.adapters.aws.settings import AwsSettings
 from durably.adapters.aws.table import Table
-from durably.adapters.rules import TOMBSTONE_MS, cancelled
+from durably.adapters.rules import TOMBSTONE_MS, begins_before, cancelled
 from durably.core.errors import ContendedError, StorageError
 from durably.core.events import ExecutionStarted
 from durably.core.history import Turn
@@ -204,6 +204,7 @@ class AwsBackend:
         *,
         status: Status | None = None,
         orchestrator: str | None = None,
+        started_before_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
@@ -212,8 +213,8 @@ class AwsBackend:
             self._table,
             status=status,
             orchestrator=orchestrator,
+            before=begins_before(cursor, started_before_ms),
             limit=limit,
-            cursor=cursor,
             parallel=self._settings.parallel,
         )
 

@@ -13,10 +13,10 @@ from durably.adapters.memory.queue import MessageQueue
 from durably.adapters.rules import (
     TOMBSTONE_MS,
     applies,
+    begins_before,
     cancelled,
     changed,
     check_limit,
-    decode_cursor,
     encode_cursor,
     replaces,
     tombstone,
@@ -166,12 +166,13 @@ class MemoryBackend:
         *,
         status: Status | None = None,
         orchestrator: str | None = None,
+        started_before_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
         """Records, newest start first."""
         check_limit(limit)
-        before = None if cursor is None else decode_cursor(cursor)
+        before = begins_before(cursor, started_before_ms)
         with self._lock:
             records = [wire.decode_record(body) for body in self._records.values()]
         wanted = [
