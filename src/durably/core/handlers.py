@@ -113,7 +113,7 @@ class Handlers:
             if inspect.isawaitable(result):
                 result = await result
             answer = CompleteUpdate(id_, handler.result.encode(result), handler.result.same)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:  # what it waits for may have been cancelled
             execution.answer_update(FailUpdate(id_, failure_of(error)))
         else:
             execution.answer_update(answer)

@@ -142,7 +142,7 @@ class TurnTaker:
         lost = late
         outcomes = backend.commit([commit for _, _, commit in commits], keep=keep)
         for (execution_id, plan, commit), outcome in zip(commits, outcomes, strict=True):
-            if outcome.status == "conflict" or plan.unfinished:
+            if outcome.status == "conflict":
                 lost.append(execution_id)
                 _discard(plan)
                 continue
@@ -150,6 +150,8 @@ class TurnTaker:
                 _logger.info("execution %s is %s", execution_id, commit.change.status)
             kept.extend(outcome.kept)
             cancelled.extend(commit.cancel)
+            if plan.unfinished:
+                lost.append(execution_id)
             self._keep_live(plan)
         return lost
 
@@ -287,7 +289,7 @@ class TurnTaker:
         try:
             if any(came_too_often(delivery, runtime.limits.deliveries_before_stall) for delivery in deliveries):
                 raise DeadlyTurnError
-            outbound, new, plan.replies = apply_events(runtime, live, new)
+            outbound, new, plan.replies, plan.unfinished = apply_events(runtime, live, new)
         except Stall as stall:
             live.discard()
             return self._plan_stall(plan, new, stall, wake=wake, receipts=receipts)
@@ -297,7 +299,12 @@ class TurnTaker:
             plan.acknowledge = list(receipts)  # only updates that were rejected
             return plan
         plan.commit = self._commit(
-            live, new, tuple(outbound), applied=execution.applied, kind="applied", receipts=receipts
+            live,
+            new,
+            tuple(outbound),
+            applied=execution.applied,
+            kind="applied",
+            receipts=() if plan.unfinished else receipts,
         )
         return plan
 

@@ -12,7 +12,7 @@ from durably.core.errors import (
     ExecutionCancelledError,
     UpdateFailedError,
 )
-from durably.core.events import UpdateAccepted
+from durably.core.events import SignalReceived, UpdateAccepted
 from durably.core.inbox import KEPT_IDS
 from durably.core.keys import RunKey
 from durably.ports.messages import EventMessage, Outgoing
@@ -213,6 +213,33 @@ def test_who_waits_for_an_update_hears_that_the_next_run_ended_before_it_was_sho
     with pytest.raises(UpdateFailedError, match="the execution ended before it handled the update"):
         process.client.update("e", ADD, 5)
     assert process.record().result == "2"
+
+
+def test_an_update_that_comes_after_what_ended_the_run_is_for_the_next_run() -> None:
+    @orchestrator
+    async def hasty(ctx: Context, run: int) -> int:
+        ctx.on_update(ADD, lambda number: number + run)
+        got = await ctx.receive(GO)
+        return got if run == 3 else await ctx.continue_as_new(run + 1)
+
+    process = process_of(hasty)
+    handle = process.client.start("e", hasty, 1)
+    process.work()
+    run = process.record().key
+    update = UpdateAccepted(name="add", payload="5", request_id="u")
+    signals = [SignalReceived(name="go", payload="1", request_id=id_) for id_ in "st"]
+    process.backend.send([Outgoing(EventMessage(run=run, event=event)) for event in (signals[0], update, signals[1])])
+    taken = process.take(process.receive())
+    assert taken.returned == []
+    reply = process.backend.read_reply(run, "u")
+    assert reply is not None
+    assert (reply.accepted, reply.result) == (True, "8")  # the second signal goes along, and ends the second run
+    process.work()
+    assert process.record().run == 3
+    assert process.queued() == []
+    handle.signal(GO, 9)
+    process.work()
+    assert handle.result(0) == 9
 
 
 def test_nothing_of_an_ended_run_reaches_the_next() -> None:
