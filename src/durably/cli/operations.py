@@ -10,6 +10,7 @@ from durably.adapters.system import SystemClock, SystemEntropy
 from durably.cli.arguments import Options
 from durably.cli.opening import Opened, opened, registry_of, sources_of
 from durably.cli.output import print_json
+from durably.cli.stores import is_anybody_there, who_comes
 from durably.core.errors import PayloadError, ResultTimeoutError, UpdateFailedError, UpdateRejectedError
 from durably.ports.records import Record
 from durably.views import record_view, update_view
@@ -47,8 +48,7 @@ def update(options: Options) -> int:
             )
         except ResultTimeoutError as error:
             raise ResultTimeoutError(
-                f"{error} Is `durably dev` running on {options.db}? Ask for the reply again with "
-                f"--request-id {request_id}."
+                f"{error} {is_anybody_there(options)} Ask for the reply again with --request-id {request_id}."
             ) from error
         except (UpdateRejectedError, UpdateFailedError) as error:
             if options.json:
@@ -143,7 +143,7 @@ def _once(file: Opened, options: Options, done: Callable[[Record], bool]) -> Rec
 
 
 def _later(options: Options, what: str) -> str:
-    return f"will be {what} as soon as a runtime serves {options.db}"
+    return f"will be {what} as soon as {who_comes(options)}"
 
 
 def _say(options: Options, record: Record, *, done: bool, otherwise: str) -> int:

@@ -1,4 +1,4 @@
-"""Where executions are read from: the SQLite file, or with --aws the deployment that the environment names."""
+"""Where executions live: in the SQLite file, or with --stack in a deployment."""
 
 from __future__ import annotations
 
@@ -14,29 +14,43 @@ from durably.ports.backend import Backend
 
 
 @contextmanager
-def opened_store(options: Options) -> Generator[Backend]:
-    """The store that the options name; it must exist.
+def opened_store(options: Options, *, create: bool = False) -> Generator[Backend]:
+    """The store that the options name; a file must exist unless something is to be started in it.
 
     Raises:
         StorageError: there is no such file.
-        ConfigurationError: a setting is missing, or the extra durably[aws].
+        ConfigurationError: there is no such stack, or the extra durably[aws] is missing.
     """
-    if options.aws:
-        yield _aws()
+    if options.stack is not None:
+        yield _deployed(options.stack)
         return
-    if not Path(options.db).is_file():
+    if not create and not Path(options.db).is_file():
         raise StorageError(
-            f"There is no file {options.db}. Name the one that `durably dev` runs on with --db, or say --aws."
+            f"There is no file {options.db}. Name the one that `durably dev` runs on with --db, or set DURABLY_DB; "
+            "--stack names a deployment."
         )
     with SqliteBackend(options.db, clock=SystemClock()) as backend:
         yield backend
 
 
-def _aws() -> Backend:
-    from durably.adapters.aws import AwsBackend, AwsSettings, Clients
+def is_anybody_there(options: Options) -> str:
+    """What to look at when nobody takes an execution's turns."""
+    if options.stack is not None:
+        return f"Are the functions of the stack {options.stack} well? Its dashboard and its log say."
+    return f"Is `durably dev` running on {options.db}?"
 
-    settings = AwsSettings.from_environment(needs=("table", "bucket"))
+
+def who_comes(options: Options) -> str:
+    """Who takes an execution's turns."""
+    return "its function comes to it" if options.stack is not None else f"a runtime serves {options.db}"
+
+
+def _deployed(stack: str) -> Backend:
     try:
-        return AwsBackend(settings, clients=Clients(), clock=SystemClock())
+        from durably.adapters.aws import AwsBackend, Clients
+        from durably.adapters.aws.stacks import settings_of
+
+        clients = Clients()
+        return AwsBackend(settings_of(stack, clients), clients=clients, clock=SystemClock())
     except ImportError as error:
         raise ConfigurationError(f"{error}: install durably with its extra, durably[aws].") from error

@@ -19,6 +19,7 @@ from durably.core.events import (
     ExecutionContinuedAsNew,
     ExecutionFailed,
     ExecutionReset,
+    ExecutionStarted,
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
@@ -122,6 +123,7 @@ def successor(run: RunKey, turn: Turn, state: RunState) -> Turn | None:
         seed=_next_seed(started.seed),
         origin=run.run + 1,
         seen=ending.seen,
+        pinned=state.pinned,
         at_ms=turn.at_ms,
     )
     left = (event for event in state.waiting if isinstance(event, LIFE_EVENTS))
@@ -141,6 +143,10 @@ def successor(run: RunKey, turn: Turn, state: RunState) -> Turn | None:
 def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_version: str) -> Turn:
     """The first turn of the run that a reset begins: what `turns` hold through `reset.applied`, and what it keeps."""
     inbound = [event for turn in turns for event in turn.inbound if not isinstance(event, ExecutionReset)]
+    started = inbound[0]
+    if isinstance(started, ExecutionStarted) and started.pinned == "":
+        taken = (turn.code_version for turn in turns if turn.applied_through)
+        inbound[0] = replace(started, pinned=next(taken, ""))
     dropped = frozenset(reset.dropped)
     kept = [
         event for ordinal, event in enumerate(inbound, start=1) if ordinal > reset.applied and ordinal not in dropped
