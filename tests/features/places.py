@@ -209,9 +209,9 @@ class Sqlite(Place):
     def advance(self, duration: timedelta) -> None:
         until_ms = self.now_ms() + _ms(duration)
         self.settle()
-        while (due_ms := self._ask("SELECT min(visible_at_ms) FROM messages WHERE lease = 0")) is not None:
-            if due_ms > until_ms:
-                break
+        while (
+            due_ms := min((due_ms for leased, due_ms in self._messages() if not leased), default=until_ms)
+        ) < until_ms:
             self._put_forward(due_ms)
             self.settle()
         self._put_forward(until_ms)
@@ -257,14 +257,14 @@ class Sqlite(Place):
         self.ahead_ms += max(0, to_ms - self.now_ms())
 
     def _busy(self) -> int:
-        """How many messages are due, or being handled."""
+        """How many messages are being handled, or due: by the time at which they had been read, or one was missed."""
+        messages = self._messages()
         now_ms = self.now_ms()
-        return int(self._ask(f"SELECT count(*) FROM messages WHERE lease <> 0 OR visible_at_ms <= {now_ms}") or 0)
+        return sum(leased or due_ms <= now_ms for leased, due_ms in messages)
 
-    def _ask(self, question: str) -> int | None:
+    def _messages(self) -> list[tuple[bool, int]]:
         with closing(sqlite3.connect(self._file)) as connection:
-            answer: int | None = connection.execute(question).fetchone()[0]
-            return answer
+            return connection.execute("SELECT lease <> 0, visible_at_ms FROM messages").fetchall()
 
     def _wait(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _PATIENCE_S

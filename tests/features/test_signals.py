@@ -167,6 +167,22 @@ def test_a_signal_that_comes_with_the_end_is_seen_before_it(place: Place) -> Non
     assert place.result("x") == [5]
 
 
+def test_a_signal_that_comes_too_late_is_not_dropped_silently(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[int] = []
+
+    @orchestrator
+    async def hasty(ctx: Context) -> None:
+        await prepare()
+        if not sent:  # not part of the program: somebody does it while the last turn is taken
+            sent.append(1)
+            place.client.signal("x", GO, 1)
+
+    client = place.deploy(hasty, prepare)
+    client.start("x", hasty)
+    assert place.status("x") == "completed"
+    assert "the signal 'go' came after the end of x: nobody gets it" in caplog.messages
+
+
 def test_signals_to_nobody_are_refused(place: Place) -> None:
     client = place.deploy(collect, prepare)
     with pytest.raises(ExecutionNotFoundError):

@@ -40,7 +40,7 @@ class Embedded:
         threads: how many sync activities run at a time.
         turn_seconds: wall-clock budget of one turn; a turn that takes longer stalls its execution.
         limits: further numbers.
-        code_version: of the orchestrators, recorded with each turn; by default a hash of their source files.
+        code_version: of the orchestrators, recorded with each turn; by default as `Registry` has it.
         synchronous: SQLite's `synchronous`; "FULL" survives a power cut, "NORMAL" only a crash of the process.
 
     Raises:
