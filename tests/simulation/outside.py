@@ -30,6 +30,7 @@ from tests.simulation.faults import Crash
 from tests.simulation.hearts import Hearts
 from tests.simulation.interpret import interpret
 from tests.simulation.operators import Operators
+from tests.simulation.schedules import Timekeepers
 from tests.simulation.senders import Senders
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Outsiders:
         self.hearts = Hearts(world)
         self.senders = Senders(world, clients)
         self.operators = Operators(world, clients)
+        self.timekeepers = Timekeepers(world, clients)
 
     def suspend(self) -> None:
         self.world.let_others_go_on()

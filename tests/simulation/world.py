@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Literal
 
 from durably.adapters.tokens import HmacTokenSigner
+from durably.api import scheduler
 from durably.api.registry import Registry
 from durably.client import Client
 from durably.core import replay
@@ -108,6 +109,7 @@ class World:
         self.calm = calm
         self.sociable = mode != "aws"
         self.beating = mode != "aws"
+        self.scheduling = mode != "aws"
         self.registry = parts.registry
         self.now_ms = START_MS
         self.steps = 0
@@ -125,6 +127,7 @@ class World:
         self.store = self._made_store()
         self._limits = limits or (Limits() if calm else self._drawn_limits())
         self.outstanding = 1_000 if calm else rng.choice((1, 2, 1_000, 1_000))
+        self.long_run = 500 if calm else rng.choice((10, 20, 500))
         self.shuffled = not calm and rng.random() < 0.7
         self.slow = not calm and rng.random() < 0.5
         embedded = mode == "atomic" and (calm or rng.random() < 0.5)
@@ -158,6 +161,9 @@ class World:
 
     def _populate(self, programs: Sequence[Node]) -> None:
         rng, outside = self.rng, self.outside
+        if not programs and self.scheduling and not self.calm and rng.randrange(16) == 0:
+            outside.timekeepers.will_create()
+            return
         if not programs:
             programs = [self._drawn_program() for _ in range(rng.choice((1, 1, 1, 2, 3)))]
         for index, program in enumerate(programs):
@@ -267,17 +273,24 @@ class World:
         activities.face(self.outside)
         DEPLOYED.clear()
         BROKEN.clear()
-        before = replay.MAX_OUTSTANDING
-        replay.MAX_OUTSTANDING = self.outstanding
         try:
-            with _errors_of(self.broken):
+            with self.in_force(), _errors_of(self.broken):
                 while self.step():
                     pass
         finally:
-            replay.MAX_OUTSTANDING = before
             self.broken.extend(BROKEN)
             for worker in self.workers:
                 worker.close()
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """What is constant elsewhere has this world's values."""
+        before = replay.MAX_OUTSTANDING, scheduler._LONG
+        replay.MAX_OUTSTANDING, scheduler._LONG = self.outstanding, self.long_run
+        try:
+            yield
+        finally:
+            replay.MAX_OUTSTANDING, scheduler._LONG = before
 
     def step(self, until_ms: int | None = None) -> bool:
         """One thing happens; False if nothing is left to do, or nothing before `until_ms`."""
