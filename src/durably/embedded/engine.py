@@ -90,7 +90,7 @@ class Engine:
         self._inbox.put(answer.delivery)
 
     def _failed(self, delivery: Delivery) -> None:
-        self._put_off([delivery])
+        self._put_off([delivery.once_more])
 
     def _put_off(self, deliveries: Iterable[Delivery]) -> None:
         at = time.monotonic() + _RETRY_S

@@ -112,8 +112,8 @@ def _revive(runtime: Runtime, live: Live) -> Execution:
             f"Execution {live.run.execution_id} needs the orchestrator {live.orchestrator!r}; this process knows "
             f"only: {known}. It was renamed or not deployed. Deploy it, or keep the old name in aliases=[...]."
         )
-    pinned = None if live.state.started is None else live.state.started.pinned
-    if pinned is not None and pinned != runtime.registry.code_version:
+    pinned = live.state.pinned
+    if pinned and pinned != runtime.registry.code_version:
         raise MissingDefinitionError(
             f"Execution {live.run.execution_id} is pinned to the code version {pinned}; this process has "
             f"{runtime.registry.code_version}. Run a process with the old version until it has ended."

@@ -21,6 +21,7 @@ from durably.core.events import (
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    SignalReceived,
 )
 from durably.core.failures import failure_of
 from durably.core.history import Turn
@@ -209,6 +210,7 @@ class TurnTaker:
     def _load(self, execution_id: str, deliveries: Sequence[Delivery]) -> Live | None:
         record = self._runtime.backend.read_record(execution_id)
         if record is None or (record.closed and not any(has_more_to_do(record, each) for each in deliveries)):
+            _warn_of_signals(execution_id, deliveries)
             return None
         state = RunState()
         live = Live(record.key, record.orchestrator, record.status, state, self._runtime.budget)
@@ -482,6 +484,12 @@ class TurnTaker:
 def _discard(plan: _Plan) -> None:
     if plan.live is not None:
         plan.live.discard()
+
+
+def _warn_of_signals(execution_id: str, deliveries: Sequence[Delivery]) -> None:
+    for message in (each.message for each in deliveries):
+        if isinstance(message, EventMessage) and isinstance(message.event, SignalReceived):
+            _logger.warning("the signal %r came after the end of %s: nobody gets it", message.event.name, execution_id)
 
 
 def _wakes(live: Live, following: Turn | None) -> tuple[Outgoing, ...]:

@@ -397,7 +397,8 @@ def test_a_patch_leaves_running_executions_on_the_old_side() -> None:
 
 def test_a_pinned_execution_waits_for_its_version() -> None:
     process = process_of(steps)
-    process.client.start("e", steps.options(pinned=True))
+    process.beside([steps, step]).client.start("e", steps.options(pinned=True))  # whoever starts it has any version
+    process.take_due()
     later = process.beside([steps, step])
     later.work()
     failure = later.record().failure
@@ -406,6 +407,30 @@ def test_a_pinned_execution_waits_for_its_version() -> None:
     process.clock.advance(1_000)
     process.work()
     assert process.record().result == "3"
+
+
+@pytest.mark.parametrize("ends", ["continues", "is reset"])
+def test_a_pin_outlives_its_run(ends: str) -> None:
+    @orchestrator
+    async def again(ctx: Context, left: int) -> int:
+        await ctx.receive(GO)
+        return await ctx.continue_as_new(left - 1) if left else 0
+
+    process = process_of(again)
+    process.client.start("e", again.options(pinned=True), 1)
+    process.work()
+    if ends == "continues":
+        process.client.signal("e", GO, 1)
+        process.take_due()
+    else:
+        process.beside([again]).client.reset("e", 1, "from the start")
+        process.client.signal("e", GO, 1)
+    later = process.beside([again])
+    later.work()
+    assert later.record().run == 2
+    failure = later.record().failure
+    assert failure is not None
+    assert "pinned to the code version v1; this process has v2" in failure.message
 
 
 def test_history_says_how_a_long_one_should_go_on() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any, Self
 
-from durably.adapters.rules import TOMBSTONE_MS, cancelled, check_limit, decode_cursor, encode_cursor, replaces
+from durably.adapters.rules import TOMBSTONE_MS, begins_before, cancelled, check_limit, encode_cursor, replaces
 from durably.adapters.sqlite import schema
 from durably.adapters.sqlite.committer import Committer
 from durably.adapters.sqlite.errors import storage_error, translated
@@ -275,15 +275,16 @@ class SqliteBackend:
         *,
         status: Status | None = None,
         orchestrator: str | None = None,
+        started_before_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
         """Records, newest start first."""
         check_limit(limit)
-        before = () if cursor is None else decode_cursor(cursor)
+        before = begins_before(cursor, started_before_ms) or ()
         filters = [value for value in (status, orchestrator) if value is not None]
         statement = schema.select_page(
-            status=status is not None, orchestrator=orchestrator is not None, cursor=cursor is not None
+            status=status is not None, orchestrator=orchestrator is not None, cursor=bool(before)
         )
         rows = self._read(statement, (*filters, *before, limit + 1))
         records = tuple(record_of(row) for row in rows[:limit])
