@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from durably.api.attempt import AttemptInfo, Callback
 from durably.api.orchestrator import IdReuse, StartOptions
 from durably.client import Client
-from durably.core.errors import ExecutionClosedError, ExecutionExistsError, ExecutionNotFoundError, StorageError
+from durably.core.errors import (
+    ContendedError,
+    ExecutionClosedError,
+    ExecutionExistsError,
+    ExecutionNotFoundError,
+    StorageError,
+)
 from durably.core.events import ExecutionTerminated
 from durably.core.failures import Failure
 from durably.ports.tokens import TokenClaims
@@ -202,7 +208,7 @@ def client_of(runtime: Runtime) -> Client:
 
 
 def _never_pause(seconds: float) -> None:
-    raise AssertionError("somebody waits who should ask again later")
+    raise ContendedError("nobody waits here; it is asked again later")
 
 
 def _ok(token: Token, verdict: str, reused: bool) -> bool:
