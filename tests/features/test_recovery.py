@@ -187,7 +187,7 @@ def test_what_is_purged_is_gone_and_its_id_is_free(place: Place) -> None:
     vacant.add("hotel")
     client = place.deploy(travel, book)
     client.start("x", travel, "train")
-    with pytest.raises(ClientError, match="terminate it first"):
+    with pytest.raises(ClientError, match="erminate it first"):
         client.purge("x")
     place.settle()
     client.purge("x")
