@@ -73,6 +73,11 @@ def record_change(run: RunKey, turn: Turn) -> RecordChange | None:
             return replace(change, run=run.run + 1, turn=0, reopen=isinstance(ending, ExecutionReset))
 
 
+def also_saying(status: str | None, change: RecordChange | None) -> RecordChange | None:
+    """The change, with the custom status of turns before, should who stored them have died before saying it."""
+    return change if change is None or change.custom_status is not None else replace(change, custom_status=status)
+
+
 def cancels(run: RunKey, state: RunState, *, since: int) -> tuple[ActivityKey, ...]:
     """The dispatched activities and children that turn `since` or a later one left."""
     asked = [seq for seq, turn in state.cancelled.items() if turn >= since]
@@ -184,6 +189,11 @@ def _remembering(started: InboundEvent, reset: ExecutionReset) -> InboundEvent:
 def first_wake(run: RunKey) -> Outgoing:
     """Wakes a run whose first turn was stored by the end of the one before."""
     return Outgoing(Wake(run=run, turn=1))
+
+
+def wakes(run: RunKey, following: Turn | None) -> tuple[Outgoing, ...]:
+    """Wakes the run that follows, if one does."""
+    return () if following is None else (first_wake(run.next),)
 
 
 def answers(event: InboundEvent) -> int | None:

@@ -31,7 +31,7 @@ from durably.ports.backend import TurnCommit
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
 from durably.ports.records import RecordChange, Reply, Status
 from durably.runtime.applying import apply_events, without_updates
-from durably.runtime.closing import cancels, errands, first_wake, notice, prefix, record_change, successor
+from durably.runtime.closing import also_saying, cancels, errands, notice, prefix, record_change, successor, wakes
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
 from durably.runtime.news import came_too_often, has_more_to_do, is_for, news, recorded, stamped, suspends, too_long
@@ -255,7 +255,7 @@ class TurnTaker:
         commit = plan.commit
         change = commit.change
         if redone.says and change is None:
-            change = _also_saying(live.state.custom_status, _to(live.status, live, commit.turn))
+            change = also_saying(live.state.custom_status, _to(live.status, live, commit.turn))
         plan.commit = replace(
             commit,
             send=(*redone.send, *commit.send),
@@ -335,10 +335,10 @@ class TurnTaker:
             run=run,
             turn=last,
             successor=following,
-            send=(*redone.send, *notice(change, state), *_wakes(live, following)),
+            send=(*redone.send, *notice(change, state), *wakes(live.run, following)),
             cancel=redone.cancel,
             replies=redone.replies,
-            change=_also_saying(state.custom_status, change),
+            change=also_saying(state.custom_status, change),
             acknowledge=() if unfinished else tuple(delivery.receipt for delivery in deliveries),
         )
         return _Plan(live, commit, unfinished=unfinished)
@@ -419,7 +419,7 @@ class TurnTaker:
         send = (
             *(() if state.closed else dispatched),
             *errands(run, state, since=turn.number),
-            *_wakes(live, following),
+            *wakes(live.run, following),
         )
         if state.received - len(new) < runtime.limits.history_warning <= state.received:
             _logger.warning(
@@ -431,7 +431,7 @@ class TurnTaker:
             send = (*send, *notice(change, state))
         elif state.waiting and kind == "applied" and not state.closed:
             send = (*send, Outgoing(Wake(run=run, turn=turn.number)))
-        change = _also_saying(state.custom_status, change)
+        change = also_saying(state.custom_status, change)
         status = _implied(live, kind)
         if not state.closed and live.status != status:
             live.status, live.resumed = status, False
@@ -493,12 +493,3 @@ def _correction(live: Live, last: Turn, receipts: tuple[str, ...]) -> TurnCommit
     """The end of a stall, or a suspension, said to the record by whoever finds it unsaid."""
     live.status, live.resumed = _implied(live, last.kind), False
     return TurnCommit(run=live.run, turn=last, change=_to(live.status, live, last), acknowledge=receipts)
-
-
-def _wakes(live: Live, following: Turn | None) -> tuple[Outgoing, ...]:
-    return () if following is None else (first_wake(live.run.next),)
-
-
-def _also_saying(status: str | None, change: RecordChange | None) -> RecordChange | None:
-    """The change, with the custom status of turns before, should who stored them have died before saying it."""
-    return change if change is None or change.custom_status is not None else replace(change, custom_status=status)
