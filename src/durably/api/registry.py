@@ -46,8 +46,8 @@ class Registry:
         orchestrators: declared with `@orchestrator`.
         activities: declared with `@activity` or `@callback_activity`.
         codec: prepares payload shapes.
-        code_version: recorded with each turn; by default what the variable DURABLY_CODE_VERSION says, else a hash of the
-            source files of the orchestrators.
+        code_version: recorded with each turn; by default what the variable DURABLY_CODE_VERSION says, else a hash of
+            the source files of the orchestrators.
 
     Raises:
         DefinitionError: two definitions share a name, or an annotation cannot be resolved.

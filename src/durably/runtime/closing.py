@@ -202,6 +202,11 @@ def outliving(state: RunState, requests: Iterable[Request]) -> list[Request]:
     ]
 
 
+def wakes(run: RunKey, following: Turn | None) -> tuple[Outgoing, ...]:
+    """Wakes the run that follows, if one does."""
+    return () if following is None else (first_wake(run.next),)
+
+
 def answers(event: InboundEvent) -> int | None:
     """The number of the request that an event answers."""
     match event:

@@ -32,14 +32,15 @@ from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
 from durably.ports.records import RecordChange, Reply
 from durably.runtime.applying import apply_events, without_updates
 from durably.runtime.closing import (
+    also_saying,
     cancels,
     errands,
-    first_wake,
     notice,
     outliving,
     prefix,
     record_change,
     successor,
+    wakes,
 )
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
@@ -349,7 +350,7 @@ class TurnTaker:
             run=run,
             turn=last,
             successor=following,
-            send=(*again, *redone.send, *notice(change, state), *_wakes(live, following)),
+            send=(*again, *redone.send, *notice(change, state), *wakes(run, following)),
             cancel=redone.cancel,
             replies=redone.replies,
             change=also_saying(state.custom_status, change),
@@ -433,7 +434,7 @@ class TurnTaker:
         send = (
             *dispatched,
             *errands(run, state, since=turn.number),
-            *_wakes(live, following),
+            *wakes(live.run, following),
         )
         if state.received - len(new) < runtime.limits.history_warning <= state.received:
             _logger.warning(
@@ -490,7 +491,3 @@ def _warn_of_signals(execution_id: str, deliveries: Sequence[Delivery]) -> None:
     for message in (each.message for each in deliveries):
         if isinstance(message, EventMessage) and isinstance(message.event, SignalReceived):
             _logger.warning("the signal %r came after the end of %s: nobody gets it", message.event.name, execution_id)
-
-
-def _wakes(live: Live, following: Turn | None) -> tuple[Outgoing, ...]:
-    return () if following is None else (first_wake(live.run.next),)
