@@ -32,7 +32,6 @@ from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
 from durably.ports.records import RecordChange, Reply
 from durably.runtime.applying import apply_events, without_updates
 from durably.runtime.closing import (
-    also_saying,
     cancels,
     errands,
     notice,
