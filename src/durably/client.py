@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from durably.api.orchestrator import Orchestrator, StartOptions
 from durably.api.registry import Registry
 from durably.completions import Completions
-from durably.core.channels import Query, Signal, Update
+from durably.core.channels import Query, Signal, Update, check_channel
 from durably.core.errors import (
     DefinitionError,
     ExecutionCancelledError,
@@ -95,6 +95,8 @@ class Client(Completions, Steering):
             TypeError: the arguments do not fit its signature.
             PayloadError: an argument does not fit its annotation.
         """
+        if not isinstance(orchestrator, Orchestrator):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"start() takes an id and an @orchestrator, got {orchestrator!r}. See start_by_name.")
         text = self._registry.input_shape(orchestrator.name).encode(args, kwargs)
         return Handle(
             self, execution_id, self._start(execution_id, orchestrator.name, text, orchestrator.start_options)
@@ -218,6 +220,7 @@ class Client(Completions, Steering):
             QueryError: it has no such handler, or the handler raised.
             UnknownOrchestratorError: this process does not have its code.
         """
+        check_channel(Query, query)
         text = answer_query(self._backend, self._registry, execution_id, query.name)
         return cast(R, self._registry.codec.value(query.result_type).decode(text))
 
@@ -247,6 +250,7 @@ class Client(Completions, Steering):
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
+        check_channel(Update, update)
         payload_shape, result_shape = map(self._registry.codec.value, (update.payload_type, update.result_type))
         id_ = checked_request_id(request_id) or self._new_id()
         record = existing_record(self._backend, execution_id)
@@ -312,6 +316,7 @@ class Client(Completions, Steering):
         return self._entropy.ulid(self._clock.now_ms())
 
     def _signal(self, signal: Signal[T], payload: T, request_id: str | None) -> SignalReceived:
+        check_channel(Signal, signal)
         text = self._registry.codec.value(signal.payload_type).encode(payload)
         return SignalReceived(
             name=signal.name, payload=text, request_id=checked_request_id(request_id) or self._new_id()
