@@ -143,3 +143,8 @@ def test_outside_of_orchestrators_nothing_is_refused(durably_env: Environment) -
     for does in ("open", "database", "thread"):
         ACTS[does]()
     assert not isinstance(asyncio._get_running_loop(), OrchestratorLoop)
+
+
+def test_it_is_refused_in_other_processes_too(durably_env: Environment) -> None:
+    with pytest.raises(ExecutionFailedError, match=r"`# noqa: DUR004` lets"):
+        durably_env.assert_replay_safe(acts, "read")
