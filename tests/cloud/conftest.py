@@ -62,10 +62,22 @@ def transmit_service() -> Iterator[TransmitService]:
 
 
 @pytest.fixture(scope="session")
-def routing(emulator: Emulator, transmit_service: TransmitService, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+def users_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the onboarding story keeps its users: a SQL database that functions, which run on this machine, reach."""
+    return tmp_path_factory.mktemp("users") / "users.db"
+
+
+@pytest.fixture(scope="session")
+def routing(
+    emulator: Emulator,
+    transmit_service: TransmitService,
+    users_database: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Stack:
     """The stack that `sam build && sam deploy` makes of this project, unchanged."""
     work = tmp_path_factory.mktemp("routing")
-    deployment = Deployment(emulator, ROOT, "routing", work, RoutingServiceUrl=transmit_service.url)
+    parameters = {"RoutingServiceUrl": transmit_service.url, "DatabaseUrl": f"sqlite:///{users_database}"}
+    deployment = Deployment(emulator, ROOT, "routing", work, **parameters)
     deployment.bring_up()
     return Stack(deployment)
 
