@@ -38,4 +38,4 @@ def approve(request: on.HttpRequest) -> on.Outcome:
 
 def onboarding(name: str) -> str:
     """The id of the execution; what an id cannot hold is written in hexadecimal."""
-    return f"user-onboarding/{quote(name, safe='').replace('%', '=').replace('~', '=7E')}"
+    return f"user-onboarding:{quote(name, safe='').replace('%', '=').replace('~', '=7E')}"

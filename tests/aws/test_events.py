@@ -177,7 +177,7 @@ def test_a_csv_and_its_approval_come_to_one_onboarding(cloud: Cloud) -> None:
     for payload in (approval, users, users, approval):
         answer = handler(payload, LambdaContext())
         assert answer == {"batchItemFailures": []} or answer["statusCode"] == 202, answer
-    assert [record.execution_id for record in cloud.client.list()] == ["user-onboarding/users"]
+    assert [record.execution_id for record in cloud.client.list()] == ["user-onboarding:users"]
     status = handler({**approval, "body": "name\nOak\n"}, LambdaContext())["statusCode"]
     assert status == 400
 

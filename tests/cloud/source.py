@@ -16,7 +16,7 @@ STORIES = Path("orchestrators") / "stories.py"
 
 
 def write_project(folder: Path) -> None:
-    """Copy this project, add the stories, and let `durably template` write what their activities need."""
+    """Copy this project, add the stories, and let `durably template` write what their activities and triggers need."""
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("infra", "orchestrators", "activities", "src", "requirements"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -24,7 +24,10 @@ def write_project(folder: Path) -> None:
     for name in ("orchestrators", "activities"):
         shutil.copytree(HERE / name, folder / name, ignore=ignored, dirs_exist_ok=True)
     shutil.copytree(HERE / "functions", folder / "infra" / "functions", ignore=ignored, dirs_exist_ok=True)
-    deployed = [*DEPLOYED, *(f"activities/{file.name}" for file in sorted((HERE / "activities").glob("*.py")))]
+    added = sorted(
+        file.relative_to(HERE).as_posix() for file in HERE.glob("*s/*.py") if file.parent.name != "functions"
+    )
+    deployed = [*DEPLOYED, *added]
     command = [sys.executable, "-m", "durably.cli", "template", "--update", *deployed]
     subprocess.run(command, cwd=folder, env=surroundings(), check=True, capture_output=True, timeout=60)
 

@@ -35,7 +35,7 @@ class Answer:
 
 
 def request(method: str, url: str, body: object = None, *, signed: bool = True) -> Answer:
-    """One request to an API of the emulator, whose host name only it resolves; a body that is not bytes becomes JSON."""
+    """One request to an API of the emulator, whose host name only it resolves. What is not bytes is sent as JSON."""
     address = urlsplit(url)
     data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     prepared = AWSRequest(method, url, {"Host": address.netloc, "Content-Type": "application/json"}, data)

@@ -25,7 +25,9 @@ class Told:
         self._stack = stack
         self._sqs, self._events = stack.client("sqs"), stack.client("events")
         self._queue: str = self._sqs.create_queue(QueueName="told")["QueueUrl"]
-        arn = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        arn = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
         self._events.put_rule(Name="told", EventPattern=json.dumps({"source": ["aws.s3"]}))
         self._events.put_targets(Rule="told", Targets=[{"Id": "queue", "Arn": arn}])
 
@@ -62,7 +64,8 @@ def told(routing: Stack) -> Told:
 def no_rule(routing: Stack) -> Iterator[None]:
     """S3's events reach nobody for a while."""
     events = routing.client("events")
-    (rule,) = (each["Name"] for each in events.list_rules()["Rules"] if "UsersArrivedRule" in each["Name"])
+    bucket = routing.outputs["UsersBucket"]
+    (rule,) = (each["Name"] for each in events.list_rules()["Rules"] if bucket in each["EventPattern"])
     events.disable_rule(Name=rule)
     yield
     events.enable_rule(Name=rule)
@@ -79,7 +82,9 @@ def approve(stack: Stack, name: str, ids: bytes, *, signed: bool = True) -> Answ
 def users(database: Path, name: str) -> dict[str, tuple[int, bool]]:
     """Id and approval of each user of an onboarding."""
     with closing(sqlite3.connect(database)) as connection:
-        found = connection.execute("SELECT name, id, approved FROM users WHERE batch LIKE ?", [f"%/{name}/%"])
+        found = connection.execute(
+            "SELECT name, id, approved FROM users WHERE batch LIKE ?", [f"user-onboarding:{name}/%"]
+        )
         return {who: (id_, bool(approved)) for who, id_, approved in found}
 
 
@@ -94,27 +99,23 @@ def asks_for_approval(stack: Stack, execution_id: str) -> bool:
     return answer.status == 200 and answer.body["custom_status"] == "waiting for approval"
 
 
-def path(name: str) -> str:
-    return f"user-onboarding/{name}".replace("/", "%2F")
-
-
 def test_a_csv_in_s3_is_onboarded_once_it_is_approved(routing: Stack, told: Told, users_database: Path) -> None:
     put(routing, "first")
-    eventually(partial(asks_for_approval, routing, path("first")), what="the import")
+    eventually(partial(asks_for_approval, routing, "user-onboarding:first"), what="the import")
     imported = users(users_database, "first")
     assert {who: approved for who, (_, approved) in imported.items()} == dict.fromkeys(
         ["Sacha", "Brock", "Oak", "James"], False
     )
     ids = f"id\n{imported['Sacha'][0]}\n{imported['Oak'][0]}\n".encode()
     answer = approve(routing, "first", ids)
-    assert (answer.status, answer.body) == (202, {"execution_id": "user-onboarding/first"})
-    result = routing.result(path("first"))
+    assert (answer.status, answer.body) == (202, {"execution_id": "user-onboarding:first"})
+    result = routing.result("user-onboarding:first")
     assert (result["status"], result["imported"], result["rejected"]) == ("APPROVED", 4, 2)
     assert {who for who, (_, approved) in users(users_database, "first").items() if approved} == {"Sacha", "Oak"}
 
-    history, known = routing.history(path("first")), begun(routing)
+    history, known = routing.history("user-onboarding:first"), begun(routing)
     told.again(told.event("first"))
-    assert (routing.history(path("first")), begun(routing)) == (history, known)
+    assert (routing.history("user-onboarding:first"), begun(routing)) == (history, known)
     assert len(users(users_database, "first")) == 4
     assert approve(routing, "first", ids).status == 409
 
@@ -123,8 +124,8 @@ def test_an_approval_may_come_before_s3_has_told_of_the_csv(
     routing: Stack, told: Told, users_database: Path, no_rule: None
 ) -> None:
     put(routing, "early bird")
-    assert approve(routing, "early%20bird", EVERYBODY).body == {"execution_id": "user-onboarding/early=20bird"}
-    result = routing.result(path("early=20bird"))
+    assert approve(routing, "early%20bird", EVERYBODY).body == {"execution_id": "user-onboarding:early=20bird"}
+    result = routing.result("user-onboarding:early=20bird")
     assert (result["status"], len(result["approved"])) == ("APPROVED", 4)
     known = begun(routing)
     told.again(told.event("early bird"))
@@ -136,4 +137,4 @@ def test_what_is_no_approval_is_refused(routing: Stack) -> None:
     assert approve(routing, "first", b"id\n1\n", signed=False).status == 403
     answer = approve(routing, "nobody", b"name\nOak\n")
     assert (answer.status, "the header, id" in answer.body["message"]) == (400, True)
-    assert "user-onboarding/nobody" not in begun(routing)
+    assert "user-onboarding:nobody" not in begun(routing)

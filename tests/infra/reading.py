@@ -54,7 +54,7 @@ def parsed(text: str) -> dict[str, Any]:
     return loaded
 
 
-# --- the whole stack: resources of nested stacks are called EventsQueue/Queue -------------------------------------------
+# --- the whole stack: resources of nested stacks are called EventsQueue/Queue -----------------------------------------
 
 Names = Mapping[str, Any]  # what `Ref`s, "Nested.Outputs.Name" and conditions stand for
 

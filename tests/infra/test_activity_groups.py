@@ -99,7 +99,9 @@ def test_a_new_group_gets_all_that_the_others_have() -> None:
 
 
 def test_names_and_aliases_lead_to_the_queue() -> None:
-    assert '{"${BillingActivitiesQueue.Outputs.Url}": ["bill", "mail-receipt", "send-receipt"]' in updated(TEMPLATE, [billing()])
+    assert '{"${BillingActivitiesQueue.Outputs.Url}": ["bill", "mail-receipt", "send-receipt"]' in updated(
+        TEMPLATE, [billing()]
+    )
 
 
 def test_only_a_group_with_callbacks_may_read_the_key_of_their_tokens() -> None:

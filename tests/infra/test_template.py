@@ -131,7 +131,9 @@ def test_a_turn_stays_hidden_longer_than_it_may_take_whatever_is_chosen() -> Non
     assert template()["Resources"]["EventsQueue"]["Properties"]["Parameters"]["VisibilityTimeout"] == {
         "Ref": "TurnVisibilitySeconds"
     }
-    assert template()["Parameters"]["TurnVisibilitySeconds"]["MinValue"] >= of_function("RoutingOrchestrator", "Timeout")
+    assert template()["Parameters"]["TurnVisibilitySeconds"]["MinValue"] >= of_function(
+        "RoutingOrchestrator", "Timeout"
+    )
 
 
 def test_the_events_queue_is_a_fifo_queue_of_high_throughput() -> None:

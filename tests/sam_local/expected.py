@@ -64,7 +64,7 @@ EVENTS: dict[str, dict[str, Check]] = {
     "UserOnboardingActivities": {"activities_import_users": all_taken},
     "Triggers": {
         "triggers_users": all_taken,
-        "triggers_approval": shows(202, "execution_id", "user-onboarding/users"),
+        "triggers_approval": shows(202, "execution_id", "user-onboarding:users"),
         # the stories take a CSV that S3 tells of, and let go of all others
         "triggers/s3": nothing,
         "triggers/s3_eventbridge": nothing,

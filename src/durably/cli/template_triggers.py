@@ -1,7 +1,7 @@
 """What `template.yaml` must say about triggers.
 
-All of them share a function. Rules, topics and schedules (infra/triggers.yaml) put what they have into TriggersQueue, so
-that nothing is lost while the function cannot run, and no bucket needs to know a function that needs to know the bucket.
+All of them share a function. Rules, topics and schedules (infra/triggers.yaml) put what they have into TriggersQueue,
+so that nothing is lost while the function cannot run, and no bucket refers to a function that refers to the bucket.
 What code leaves open (a bucket, a topic, when a schedule is due) becomes a parameter.
 """
 
@@ -16,10 +16,13 @@ from typing import Any
 
 from durably import on
 from durably.api.orchestrator import Orchestrator
+from durably.cli import trigger_resources as yaml
 from durably.cli.function_files import Definition, handing
 from durably.cli.yaml_text import added, listed
 from durably.core.errors import ConfigurationError
 from durably.embedded.discovery import Definitions
+
+_TAKEN = {"Alarm", "Delay", "Events", "RoutingOrchestrator", "Timers", "Triggers"}  # by durably's own resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def triggers_of(found: Definitions) -> list[Source]:
     """The triggers found in code, by the names of their resources.
 
     Raises:
-        ConfigurationError: two of them would have the same.
+        ConfigurationError: a name is taken.
     """
     sources: dict[str, Source] = {}
     for trigger in found.triggers:
@@ -75,6 +78,10 @@ def triggers_of(found: Definitions) -> list[Source]:
             raise ConfigurationError(
                 f"Two triggers are called {variable}, in {same[0].module} and in {module}. Rename one of them."
             )
+        if name in _TAKEN or name.endswith("Activities"):
+            raise ConfigurationError(
+                f"A trigger cannot be called {variable}, in {module}: the template has such resources. Rename it."
+            )
         name += str(len(same) + 1) if same else ""
         sources[name] = Source(name, module, variable, trigger.kind, dict(trigger.wanted))
     return list(sources.values())
@@ -85,20 +92,18 @@ def with_triggers(template: str, triggers: Sequence[Source]) -> str:
     parts = [_PARTS[each.kind](each) for each in triggers]
     for each in parts:
         template = added(template, "Parameters", each.parameters)
-    template = added(template, "Resources", {"Triggers": _FUNCTION})
+    template = added(template, "Resources", {"Triggers": yaml.FUNCTION})
     for each in parts:
         template = added(template, "Resources", each.resources)
-    queues = [f"{name}.Outputs.Consume" for each in parts for name in each.resources if name.endswith("Queue")]
-    template = listed(
-        template, "trigger queues", [f"- !GetAtt {queue}" for queue in ("TriggersQueue.Outputs.Consume", *queues)]
-    )
+    queues = ["TriggersQueue", *(name for each in parts for name in each.resources if name.endswith("Queue"))]
+    template = listed(template, "trigger queues", [f"- !GetAtt {name}.Outputs.Consume" for name in queues])
     passed = [f"{name}: {value}" for each in parts for name, value in each.passed.items()]
     return listed(template, "trigger sources", passed)
 
 
 def sources_with(template: str, triggers: Sequence[Source]) -> str:
     """infra/triggers.yaml, with a source for each of these triggers."""
-    template = template or _SOURCES
+    template = template or yaml.SOURCES
     senders: list[str] = []
     for each in (_PARTS[trigger.kind](trigger) for trigger in triggers):
         template = added(template, "Parameters", {name: f"  {name}: {{ Type: String }}\n" for name in each.passed})
@@ -132,15 +137,16 @@ def _of_s3(source: Source) -> Parts:
     key = f"{_literal(source.wanted['prefix'])}*{_literal(source.wanted['suffix'])}"
     detail = f"bucket: {{ name: [!Ref {source.name}Bucket] }}"
     if key != "*":
-        detail += f", object: {{ key: {_flow(_matching(key))} }}"
-    default = {"*": '    Default: ""\n'}.get(bucket, "" if "*" in bucket else f"    Default: {bucket}\n")
-    empty = "; empty, and one is made" if bucket == "*" else ""
+        detail += f", object: {{ key: {json.dumps(_matching(key))} }}"
+    any_will_do = bucket == "*"
+    default = "" if "*" in bucket and not any_will_do else f"    Default: {json.dumps(bucket.strip('*'))}\n"
+    empty = "; empty, and one is made" if any_will_do else ""
     return Parts(
         parameters={
             f"{source.name}BucketName": f"  {source.name}BucketName:\n    Type: String\n{default}"
             f"    Description: Bucket whose objects {source.variable} is told of, through EventBridge{empty}.\n"
         },
-        resources={f"{source.name}Bucket": _BUCKET.format(name=source.name, variable=source.variable)},
+        resources={f"{source.name}Bucket": yaml.BUCKET.format(name=source.name, variable=source.variable)},
         passed={f"{source.name}Bucket": f"!GetAtt {source.name}Bucket.Outputs.Name"},
         sources={f"{source.name}Rule": _rule(source, pattern, detail=detail)},
         sender=f"!GetAtt {source.name}Rule.Arn",
@@ -166,10 +172,10 @@ def _of_sns(source: Source) -> Parts:
     return Parts(
         parameters={
             name: f"  {name}:\n    Type: String\n"
-            f"    Description: ARN of the topic whose messages {source.variable} takes: {source.wanted['topic']}.\n"
+            f"    Description: ARN of a topic named {source.wanted['topic']}, whose messages {source.variable} takes.\n"
         },
         passed={name: f"!Ref {name}"},
-        sources={f"{source.name}Subscription": _SUBSCRIPTION.format(name=source.name, place=_place(source))},
+        sources={f"{source.name}Subscription": yaml.SUBSCRIPTION.format(name=source.name, place=_place(source))},
         sender=f"!Ref {name}",
     )
 
@@ -180,8 +186,8 @@ def _of_sqs(source: Source) -> Parts:
     given += ', Fifo: "true"' if name.endswith(".fifo") else ""
     return Parts(
         resources={
-            f"{source.name}Queue": _QUEUE.format(name=source.name, place=_place(source), given=given),
-            f"{source.name}Consumer": _CONSUMER.format(name=source.name),
+            f"{source.name}Queue": yaml.QUEUE.format(name=source.name, place=_place(source), given=given),
+            f"{source.name}Consumer": yaml.CONSUMER.format(name=source.name),
         }
     )
 
@@ -189,12 +195,12 @@ def _of_sqs(source: Source) -> Parts:
 def _of_http(source: Source) -> Parts:
     method, _, path = source.wanted["route"].partition(" ")
     anything = re.sub(r"\{[^}]*\}", "*", path)
-    text = _ROUTE.format(name=source.name, place=_place(source), route=source.wanted["route"])
+    text = yaml.ROUTE.format(name=source.name, place=_place(source), route=source.wanted["route"])
     return Parts(
         sources={
-            "Integration": _INTEGRATION,
+            "Integration": yaml.INTEGRATION,
             f"{source.name}Route": text,
-            f"{source.name}Permission": _PERMISSION.format(name=source.name, request=f"{method}{anything}"),
+            f"{source.name}Permission": yaml.PERMISSION.format(name=source.name, request=f"{method}{anything}"),
         }
     )
 
@@ -209,9 +215,11 @@ def _of_schedule(source: Source) -> Parts:
         },
         passed={name: f"!Ref {name}"},
         sources={
-            "ScheduleGroup": _SCHEDULE_GROUP,
-            "ScheduleRole": _SCHEDULE_ROLE,
-            f"{source.name}Schedule": _SCHEDULE.format(name=source.name, place=_place(source), rule=json.dumps(rule)),
+            "ScheduleGroup": yaml.SCHEDULE_GROUP,
+            "ScheduleRole": yaml.SCHEDULE_ROLE,
+            f"{source.name}Schedule": yaml.SCHEDULE.format(
+                name=source.name, place=_place(source), rule=json.dumps(rule)
+            ),
         },
     )
 
@@ -241,208 +249,8 @@ def _matching(text: str) -> list[Any]:
     return [{"wildcard": re.sub(r"\*+", "*", text)}] if "*" in text else [text]
 
 
-def _flow(value: Any) -> str:
-    return json.dumps(value)
-
-
 def _rule(source: Source, pattern: dict[str, Any], *, detail: str = "", bus: str = "") -> str:
-    lines = [f"        {name}: {_flow(value)}\n" for name, value in pattern.items()]
+    lines = [f"        {name}: {json.dumps(value)}\n" for name, value in pattern.items()]
     lines += [f"        detail: {{ {detail} }}\n"] if detail else []
     of_bus = f"      EventBusName: !Ref {bus}\n" if bus else ""
-    return _RULE.format(name=source.name, place=_place(source), bus=of_bus, pattern="".join(lines))
-
-
-_FUNCTION = """\
-  # --- triggers: `durably template --update` adds what the code has, here and in infra/triggers.yaml --------------------
-
-  Triggers: # starts and signals what arrives from outside asks for
-    Type: AWS::Serverless::Function
-    Metadata: { BuildMethod: makefile }
-    Properties:
-      Handler: triggers.handler
-      Policies:
-        - !GetAtt Storage.Outputs.Use
-        - !GetAtt Storage.Outputs.TakeBack
-        - !GetAtt Schedules.Outputs.Use
-        - !Ref SendMessages
-        # durably template: trigger queues
-        # durably template: end
-
-  TriggersQueue: # its dead letters wait for somebody to look at them, and an alarm says so
-    Type: AWS::CloudFormation::Stack
-    Properties:
-      TemplateURL: infra/queue.yaml
-      Parameters: { VisibilityTimeout: 60 }
-
-  TriggersConsumer:
-    Type: AWS::CloudFormation::Stack
-    Properties:
-      TemplateURL: infra/consumer.yaml
-      Parameters:
-        Function: !Ref Triggers
-        Queue: !GetAtt TriggersQueue.Outputs.Arn
-        DeadLetters: !GetAtt TriggersQueue.Outputs.DeadLettersArn
-        AlarmTopic: !Ref AlarmTopic
-
-  TriggersSources:
-    Type: AWS::CloudFormation::Stack
-    Properties:
-      TemplateURL: infra/triggers.yaml
-      Parameters:
-        HttpApi: !Ref HttpApi
-        Function: !GetAtt Triggers.Arn
-        Queue: !GetAtt TriggersQueue.Outputs.Arn
-        QueueUrl: !GetAtt TriggersQueue.Outputs.Url
-        # durably template: trigger sources
-        # durably template: end
-"""
-
-_BUCKET = """\
-  {name}Bucket: # whose objects {variable} is told of
-    Type: AWS::CloudFormation::Stack
-    Properties:
-      TemplateURL: infra/bucket.yaml
-      Parameters: {{ Name: !Ref {name}BucketName }}
-"""
-
-_QUEUE = """\
-  {name}Queue: # {place}
-    Type: AWS::CloudFormation::Stack
-    Properties:
-      TemplateURL: infra/queue.yaml
-      Parameters: {{ VisibilityTimeout: 60{given} }}
-"""
-
-_CONSUMER = """\
-  {name}Consumer:
-    Type: AWS::CloudFormation::Stack
-    Properties:
-      TemplateURL: infra/consumer.yaml
-      Parameters:
-        Function: !Ref Triggers
-        Queue: !GetAtt {name}Queue.Outputs.Arn
-        DeadLetters: !GetAtt {name}Queue.Outputs.DeadLettersArn
-        AlarmTopic: !Ref AlarmTopic
-"""
-
-_SOURCES = """\
-AWSTemplateFormatVersion: "2010-09-09"
-Description: Where triggers come from. `durably template --update` adds what the code has and this file lacks.
-
-Parameters:
-  HttpApi:
-    Type: String
-    Description: Id of the API.
-  Function:
-    Type: String
-    Description: ARN of the function.
-  Queue:
-    Type: String
-    Description: ARN of the queue that it consumes.
-  QueueUrl:
-    Type: String
-    Description: URL of that queue.
-
-Resources:
-  Delivery: # who may put messages into the queue
-    Type: AWS::SQS::QueuePolicy
-    Properties:
-      Queues: [!Ref QueueUrl]
-      PolicyDocument:
-        Version: "2012-10-17"
-        Statement:
-          - Effect: Allow
-            Principal: { Service: [events.amazonaws.com, sns.amazonaws.com] }
-            Action: sqs:SendMessage
-            Resource: !Ref Queue
-            Condition:
-              ArnEquals:
-                aws:SourceArn:
-                  - !Ref Queue # nobody: a list must not be empty
-                  # durably template: senders
-                  # durably template: end
-"""
-
-_RULE = """\
-  {name}Rule: # {place}
-    Type: AWS::Events::Rule
-    Properties:
-{bus}      EventPattern:
-{pattern}      Targets: [{{ Id: queue, Arn: !Ref Queue }}]
-"""
-
-_SUBSCRIPTION = """\
-  {name}Subscription: # {place}
-    Type: AWS::SNS::Subscription
-    Properties:
-      TopicArn: !Ref {name}Topic
-      Protocol: sqs
-      Endpoint: !Ref Queue
-"""
-
-_INTEGRATION = """\
-  Integration:
-    Type: AWS::ApiGatewayV2::Integration
-    Properties:
-      ApiId: !Ref HttpApi
-      IntegrationType: AWS_PROXY
-      IntegrationUri: !Ref Function
-      PayloadFormatVersion: "2.0"
-      TimeoutInMillis: 11000
-"""
-
-_ROUTE = """\
-  {name}Route: # {place}
-    Type: AWS::ApiGatewayV2::Route
-    Properties:
-      ApiId: !Ref HttpApi
-      RouteKey: {route}
-      Target: !Sub integrations/${{Integration}}
-      AuthorizationType: AWS_IAM
-"""
-
-_PERMISSION = """\
-  {name}Permission:
-    Type: AWS::Lambda::Permission
-    Properties:
-      FunctionName: !Ref Function
-      Action: lambda:InvokeFunction
-      Principal: apigateway.amazonaws.com
-      SourceArn: !Sub >-
-        arn:${{AWS::Partition}}:execute-api:${{AWS::Region}}:${{AWS::AccountId}}:${{HttpApi}}/*/{request}
-"""
-
-_SCHEDULE_GROUP = """\
-  ScheduleGroup:
-    Type: AWS::Scheduler::ScheduleGroup
-"""
-
-_SCHEDULE_ROLE = """\
-  ScheduleRole:
-    Type: AWS::IAM::Role
-    Properties:
-      AssumeRolePolicyDocument:
-        Version: "2012-10-17"
-        Statement:
-          - Effect: Allow
-            Principal: { Service: scheduler.amazonaws.com }
-            Action: sts:AssumeRole
-            Condition: { StringEquals: { aws:SourceAccount: !Ref AWS::AccountId } }
-      Policies:
-        - PolicyName: send
-          PolicyDocument:
-            Version: "2012-10-17"
-            Statement:
-              - { Effect: Allow, Action: sqs:SendMessage, Resource: !Ref Queue }
-"""
-
-_SCHEDULE = """\
-  {name}Schedule: # {place}
-    Type: AWS::Scheduler::Schedule
-    Properties:
-      Name: {rule}
-      GroupName: !Ref ScheduleGroup
-      ScheduleExpression: !Ref {name}Expression
-      FlexibleTimeWindow: {{ Mode: "OFF" }}
-      Target: {{ Arn: !Ref Queue, RoleArn: !GetAtt ScheduleRole.Arn }}
-"""
+    return yaml.RULE.format(name=source.name, place=_place(source), bus=of_bus, pattern="".join(lines))
