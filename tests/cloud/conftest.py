@@ -87,10 +87,10 @@ def stories(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Sta
     """The stack of the stories. A turn that died is taken again after 12 s, not 60."""
     work = tmp_path_factory.mktemp("stories")
     write_project(work / "project")
-    parameters = {"TurnVisibilitySeconds": "12", "IsCleanedUpExpression": "at(2099-01-01T00:00:00)"}
+    parameters = {"TurnVisibilitySeconds": "12", "CleanedUpExpression": "at(2099-01-01T00:00:00)"}
     deployment = Deployment(emulator, work / "project", "stories", work, **parameters)
     topic = deployment.client("sns").create_topic(Name="arrivals")["TopicArn"]
-    deployment.parameters["IsAnnouncedTopic"] = topic
+    deployment.parameters["AnnouncedTopic"] = topic
     deployment.bring_up()
     return Stack(deployment)
 

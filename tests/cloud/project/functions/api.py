@@ -17,8 +17,5 @@ handler = api_handler(
     stories.loses,
     stories.is_upgraded,
     stories.is_broken,
-    arrivals.is_announced,
-    arrivals.is_placed,
-    arrivals.is_queued,
-    arrivals.is_cleaned_up,
+    arrivals.arrives,
 )

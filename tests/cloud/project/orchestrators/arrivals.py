@@ -1,35 +1,35 @@
-"""Orchestrators of the cloud tests that triggers start, one of each kind that the onboarding story has not. What they say
-with `set_status` is listed; their ids hold slashes, for which the small AWS has no paths.
-"""
+"""Triggers of the cloud tests: one of each kind that the onboarding story has not."""
 
 from __future__ import annotations
 
 from durably import Context, on, orchestrator
 
 
-@on.sns(topic="arrivals")
 @orchestrator
-async def is_announced(ctx: Context, message: on.SnsMessage) -> None:
+async def arrives(ctx: Context, what: str) -> str:
+    """What it is given."""
+    return what
+
+
+@on.sns(topic="arrivals")
+def announced(message: on.SnsMessage) -> on.Outcome:
     """By a message of a topic."""
-    ctx.set_status(message.message)
+    return on.start(arrives.options(execution_id="announced"), message.message)
 
 
 @on.eventbridge(source="shop.*", detail_type="OrderPlaced")
-@orchestrator
-async def is_placed(ctx: Context, event: on.EventBridgeEvent) -> None:
+def placed(event: on.EventBridgeEvent) -> on.Outcome:
     """By an event of a bus."""
-    ctx.set_status(str(event.detail["order_id"]))
+    return on.start(arrives.options(execution_id=f"placed-{event.detail['order']}"), event.source)
 
 
 @on.sqs(queue="arrivals-inbox")
-@orchestrator
-async def is_queued(ctx: Context, message: on.SqsMessage) -> None:
+def queued(message: on.SqsMessage) -> on.Outcome:
     """By a message of a queue."""
-    ctx.set_status(message.body)
+    return on.start(arrives.options(execution_id="queued"), message.body)
 
 
 @on.schedule(rule="nightly")
-@orchestrator
-async def is_cleaned_up(ctx: Context, tick: on.Tick) -> None:
+def cleaned_up(tick: on.Tick) -> on.Outcome:
     """By an instant of a schedule."""
-    ctx.set_status(tick.rule)
+    return on.start(arrives.options(execution_id="cleaned-up"), tick.rule)
