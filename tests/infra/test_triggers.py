@@ -266,6 +266,12 @@ def test_a_file_that_lacks_something_gets_it_and_keeps_the_rest() -> None:
     assert handing(text, "maker", [("a", "one"), ("b", "two")]) == (
         "from b import two\nfrom a import one\nfrom c import maker\n\nhandler = maker(two, one, starts=[x])  # mine\n"
     )
+    assert handing(text, "maker", [("a", "one")], [("d", "x"), ("d", "y")]) == (
+        "from d import y\nfrom a import one\nfrom c import maker\n\nhandler = maker(one, starts=[y, x])  # mine\n"
+    )
+    without = text.replace(", starts=[x]", "")
+    assert handing(without, "maker", [("a", "one")], [("d", "x")]).endswith("maker(one, starts=[x])  # mine\n")
+    assert handing(text, "maker", [("a", "one")], [("d", "x")]) == text
 
 
 def test_blocks_are_added_to_their_section_only() -> None:

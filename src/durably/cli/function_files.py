@@ -17,21 +17,32 @@ def handing(text: str, maker: str, definitions: Sequence[Definition], starts: Se
         text: the file; empty if there is none.
         maker: such as "activity_handler".
         definitions: what is handed over.
-        starts: what a new file hands over as `starts`.
+        starts: what is handed over as `starts`.
     """
     if not text:
-        named = [name for _, name in definitions]
-        if starts:
-            named.append(f"starts=[{', '.join(name for _, name in starts)}]")
+        named = [_names(definitions), *([f"starts=[{_names(starts)}]"] if starts else [])]
         imports = _imports([("durably.aws", maker), *definitions, *starts])
-        return "\n".join([*imports, "", f"handler = {maker}({', '.join(named)})", ""])
-    missing = [each for each in definitions if not re.search(rf"\b{each[1]}\b", text)]
-    if not missing:
-        return text
-    handed = "".join(f"{name}, " for _, name in missing)
-    return "\n".join([*_imports(missing), text.replace(f"{maker}(", f"{maker}({handed}", 1)])
+        return f"{imports}\nhandler = {maker}({', '.join(named)})\n"
+    handed, started = _missing(definitions, text), _missing(starts, text)
+    imports = _imports([*handed, *started])
+    if handed:
+        text = text.replace(f"{maker}(", f"{maker}({_names(handed)}, ", 1)
+    if started and "starts=[" in text:
+        text = text.replace("starts=[", f"starts=[{_names(started)}, ", 1)
+    elif started:
+        call, _, rest = text.rpartition(")")
+        text = f"{call}, starts=[{_names(started)}]){rest}"
+    return imports + text
 
 
-def _imports(definitions: Iterable[Definition]) -> list[str]:
+def _missing(definitions: Sequence[Definition], text: str) -> list[Definition]:
+    return [each for each in definitions if not re.search(rf"\b{each[1]}\b", text)]
+
+
+def _names(definitions: Iterable[Definition]) -> str:
+    return ", ".join(name for _, name in definitions)
+
+
+def _imports(definitions: Iterable[Definition]) -> str:
     by_module = groupby(sorted(set(definitions)), key=itemgetter(0))
-    return [f"from {module} import {', '.join(name for _, name in names)}" for module, names in by_module]
+    return "".join(f"from {module} import {_names(names)}\n" for module, names in by_module)

@@ -113,7 +113,7 @@ def sources_with(template: str, triggers: Sequence[Source]) -> str:
 
 
 def file_with(text: str, triggers: Sequence[Source], orchestrators: Sequence[Orchestrator[..., Any]]) -> str:
-    """The function's file; a new one starts what the modules of these triggers know."""
+    """The function's file; it starts what the modules of these triggers know."""
     handed = list(dict.fromkeys((each.module, each.variable) for each in triggers))
     known = [value for module, _ in handed for value in vars(sys.modules[module]).values()]
     started = [flow for flow in orchestrators if any(flow is value for value in known)]
