@@ -89,7 +89,7 @@ class Deployment:
         functions = self.client("lambda")
         for page in functions.get_paginator("list_event_source_mappings").paginate():
             for each in page["EventSourceMappings"]:
-                if f":{self.stack}-" in each["EventSourceArn"]:
+                if f":function:{self.stack}-" in each["FunctionArn"]:
                     concurrency = {"MaximumConcurrency": int(each["ScalingConfig"]["MaximumConcurrency"])}
                     size = int(each["BatchSize"])
                     functions.update_event_source_mapping(UUID=each["UUID"], BatchSize=size, ScalingConfig=concurrency)

@@ -182,8 +182,8 @@ def _collect(modules: Iterable[ModuleType]) -> Definitions:
                 task = cast("Activity[..., Any]", value)
                 activities.setdefault((id(task.implementation), task.name), task)
             elif isinstance(value, Trigger):
-                triggers[id(value)] = value
-    triggers |= {id(trigger): trigger for flow in orchestrators.values() for trigger in flow.triggers}
+                triggers[id(value)] = value  # pyright: ignore[reportUnknownArgumentType]  # of what kind does not matter
+    triggers |= {id(each): each for flow in orchestrators.values() for each in flow.triggers}
     return Definitions(
         orchestrators=tuple(orchestrators.values()),
         activities=tuple(activities.values()),
