@@ -1,4 +1,4 @@
-"""Activities whose hearts beat, and what must hold of their beats: details are handed on, and a cancellation is learnt."""
+"""Activities whose hearts beat, and what must hold: details are handed on, and a cancellation is learnt."""
 
 from __future__ import annotations
 

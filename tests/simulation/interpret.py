@@ -127,7 +127,7 @@ def promise(kept: bool, otherwise: str) -> None:
 
 
 def always(kept: bool, otherwise: str) -> None:
-    """A promise that is kept also where nobody learns how it ended: in what is cancelled, and in turns that are lost."""
+    """A promise that is kept also where nobody learns how it ended: in what is cancelled, in turns that are lost."""
     if not kept:
         BROKEN.append(otherwise)
         raise BrokenPromiseError(otherwise)
