@@ -76,7 +76,7 @@ def record_change(run: RunKey, turn: Turn) -> RecordChange | None:
 
 def cancels(run: RunKey, state: RunState, *, since: int) -> tuple[ActivityKey, ...]:
     """The dispatched activities and children that turn `since` or a later one left."""
-    asked = [seq for seq, turn in state.cancelled.items() if turn >= since]
+    asked = state.cancelled_since(since)
     left = [child.seq for child in _orphans(state)] if state.closed else []
     return tuple(ActivityKey(run, seq) for seq in (*asked, *left))
 
@@ -85,8 +85,8 @@ def errands(run: RunKey, state: RunState, *, since: int) -> tuple[Outgoing, ...]
     """What is to be done to the children that turn `since` or a later one left."""
     sent = [
         _errand(run, seq, state.cancelled_children[seq].execution_id, cancel=True)
-        for seq, turn in state.cancelled.items()
-        if turn >= since and seq in state.cancelled_children
+        for seq in state.cancelled_since(since)
+        if seq in state.cancelled_children
     ]
     if state.closed:
         for child in _orphans(state):
