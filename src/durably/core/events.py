@@ -33,7 +33,7 @@ class ExecutionStarted:
         parent: the child's number in the run that wants to know how this one ends.
         origin: number of the run in which this history began; children are named after it.
         seen: ids of recent requests (signals and such) that earlier runs got, so that their copies are known.
-        pinned: the only code version that may take this execution's turns.
+        pinned: the only code version that may take this execution's turns; empty for that of the first one taken.
         resets: the last retries and resets of this life, so that their repetitions are known.
     """
 

@@ -146,7 +146,10 @@ class Backend(Protocol):
         ...
 
     def reply(self, replies: Sequence[Reply]) -> None:
-        """Write the replies to updates that no turn records."""
+        """Write the replies to updates that no turn records.
+
+        A rejection, here or in a commit, takes no other reply's place: who wrote that one came first, or was right.
+        """
         ...
 
     def read_reply(self, run: RunKey, request_id: str) -> Reply | None:

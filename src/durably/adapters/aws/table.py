@@ -203,12 +203,18 @@ class Table:
     # --- replies -------------------------------------------------------------------------------------------
 
     def put_reply(self, reply: Reply) -> None:
-        """Write the reply to an update; a repetition writes the same."""
+        """Write the reply to an update; a repetition writes the same, and a rejection takes no other's place."""
+        request: PutItemInputTypeDef = {
+            "TableName": self._settings.table,
+            "Item": reply_item(reply, partial(self._bodies.put, reply.run.gen)),
+        }
+        if not reply.accepted:
+            request["ConditionExpression"] = _ABSENT
         try:
-            self._clients.dynamodb.put_item(
-                TableName=self._settings.table, Item=reply_item(reply, partial(self._bodies.put, reply.run.gen))
-            )
+            self._clients.dynamodb.put_item(**request)
         except aws_errors() as error:
+            if code_of(error) == _CONFLICT:
+                return
             raise storage_error(f"write the reply to the update {reply.request_id}", error) from error
 
     def read_reply(self, run: RunKey, request_id: str) -> Reply | None:

@@ -260,7 +260,8 @@ class MemoryBackend:
     def _reply(self, replies: Sequence[Reply]) -> None:
         for reply in replies:
             key = (reply.run.execution_id, reply.run.gen, reply.request_id)
-            self._replies[key] = wire.encode_reply(reply)
+            if reply.accepted or key not in self._replies:
+                self._replies[key] = wire.encode_reply(reply)
 
     def _record(self, execution_id: str) -> Record | None:
         body = self._records.get(execution_id)

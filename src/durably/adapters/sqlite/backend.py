@@ -164,7 +164,7 @@ class SqliteBackend:
                 commit,
                 turn_row(commit.run, commit.turn),
                 None if commit.successor is None else turn_row(commit.run.next, commit.successor),
-                [reply_row(reply) for reply in commit.replies],
+                _reply_writes(commit.replies),
                 None if commit.change is None else change_row(commit.run, commit.change),
                 parsed_receipts(commit.acknowledge),
                 encoded_messages(commit.send, now_ms),
@@ -180,8 +180,8 @@ class SqliteBackend:
                     continue
                 if successor is not None:
                     _insert_turn(connection, successor)
-                if replies:
-                    connection.executemany(schema.REPLACE_REPLY, replies)
+                for statement, row in replies:
+                    connection.execute(statement, row)
                 if commit.cancel:
                     _cancel(connection, commit.cancel)
                 if change is not None:
@@ -230,8 +230,8 @@ class SqliteBackend:
 
     def reply(self, replies: Sequence[Reply]) -> None:
         """Write the replies to updates that no turn records."""
-        rows = [reply_row(reply) for reply in replies]
-        self._committer.run(lambda connection: connection.executemany(schema.REPLACE_REPLY, rows))
+        writes = _reply_writes(replies)
+        self._committer.run(lambda connection: [connection.execute(statement, row) for statement, row in writes])
 
     def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
         """The reply to an update of the life that `run` is of, or None."""
@@ -398,6 +398,10 @@ def _insert_turn(connection: sqlite3.Connection, row: Row) -> bool:
         return True
     ((nonce,),) = connection.execute(schema.SELECT_NONCE, row[:4]).fetchall()
     return bool(nonce == row[4])
+
+
+def _reply_writes(replies: Iterable[Reply]) -> list[tuple[str, Row]]:
+    return [(schema.REPLACE_REPLY if reply.accepted else schema.INSERT_REPLY, reply_row(reply)) for reply in replies]
 
 
 def _cancel(connection: sqlite3.Connection, keys: Iterable[ActivityKey]) -> None:

@@ -141,6 +141,7 @@ SELECT_ITEM: Final = "SELECT version, body FROM items WHERE gen = ? AND executio
 SELECT_ITEMS: Final = "SELECT body FROM items WHERE gen = ? AND execution_id = ? AND run = ? ORDER BY seq"
 
 REPLACE_REPLY: Final = "INSERT OR REPLACE INTO replies (gen, execution_id, request_id, body) VALUES (?, ?, ?, ?)"
+INSERT_REPLY: Final = "INSERT OR IGNORE INTO replies (gen, execution_id, request_id, body) VALUES (?, ?, ?, ?)"
 SELECT_REPLY: Final = "SELECT body FROM replies WHERE gen = ? AND execution_id = ? AND request_id = ?"
 
 # --- messages ------------------------------------------------------------------------------------------
