@@ -10,7 +10,7 @@ from durably.core.errors import ClientError
 from durably.core.events import ExecutionCancelRequested, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
 from durably.ports.backend import Backend
 from durably.ports.clock import Clock, Entropy
-from durably.ports.records import CLOSED, Record, Status
+from durably.ports.records import ENDED, Record, Status
 from durably.runtime.purging import ended_record, purge_closed, purge_execution, purgeable
 from durably.runtime.resets import reset_execution, retry_execution
 from durably.runtime.start import checked_request_id, send_event
@@ -192,7 +192,7 @@ class Steering:
         """
         if closed_before.tzinfo is None:
             raise ClientError(f"closed_before must have a time zone, got {closed_before.isoformat()}.")
-        if status is not None and status not in CLOSED:
+        if status is not None and status not in ENDED:
             raise ClientError(f"Only what has ended can be purged, and what is {status} has not.")
         closed_before_ms = round(closed_before.timestamp() * 1000)
         if dry_run:

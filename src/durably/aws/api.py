@@ -53,7 +53,7 @@ from durably.core.errors import (
     UpdateFailedError,
     UpdateRejectedError,
 )
-from durably.ports.records import CLOSED, LISTED, Record, Status
+from durably.ports.records import ENDED, LISTED, Record, Status
 from durably.runtime.start import existing_record, start_execution
 from durably.views import description_view, history_view, record_view, result_view, update_view
 
@@ -76,7 +76,6 @@ _STATUS: dict[type[DurablyError], int] = {
 }
 _LARGEST_PAGE = 1000
 _PURGE_MS = 6_000  # and then the one that was begun
-_ENDED = tuple(status for status in LISTED if status in CLOSED)
 
 
 class _RefusedBodyError(Exception):
@@ -285,7 +284,7 @@ class ApiHandler:
         until_ms = of.clock.now_ms() + _PURGE_MS
         found = self._client.purge_closed(
             closed_before=_instant(asked, "closed_before"),
-            status=_status(asked, _ENDED),
+            status=_status(asked, ENDED),
             orchestrator=asked.get("orchestrator"),
             dry_run=_yes(asked, "dry_run"),
         )

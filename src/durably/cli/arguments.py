@@ -58,7 +58,8 @@ example:
   durably show welcome-1
   durably history welcome-1
 
-exit codes: 0 done; 1 refused, or what was asked for failed; 2 wrong usage. Errors go to standard error.
+exit codes: 0 done; 1 refused, or what was asked for failed; 2 wrong usage; 130 interrupted. Errors go to standard
+error.
 """
 
 Options: TypeAlias = argparse.Namespace  # which attributes there are depends on `command`

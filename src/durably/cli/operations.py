@@ -198,7 +198,8 @@ def _once(file: Opened, options: Options, done: Callable[[Record], bool]) -> Rec
 
 
 def _later(options: Options, what: str) -> str:
-    return f"will be {what} as soon as {who_comes(options)}"
+    known = "" if getattr(options, "request_id", None) is None else ", unless it was under this request id before"
+    return f"will be {what} as soon as {who_comes(options)}{known}"
 
 
 def _say(options: Options, record: Record, *, done: bool, otherwise: str) -> int:

@@ -169,6 +169,8 @@ def fork_execution(
     """
     taken = backend.read_record(check_execution_id(new_id))
     if taken is not None and taken.request_id == request_id:
+        if taken.turn == 0 and not taken.closed:
+            backend.send((first_wake(taken.key),))  # whoever started it may have died before it could
         return taken
     source = existing_record(backend, execution_id)
     if source.orchestrator == SCHEDULER:
