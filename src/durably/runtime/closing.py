@@ -23,6 +23,7 @@ from durably.core.events import (
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    Request,
     Rewind,
     SignalDelivered,
     SignalFailed,
@@ -71,11 +72,6 @@ def record_change(run: RunKey, turn: Turn) -> RecordChange | None:
             return replace(closed, status="cancelled", failure=_cancelled(reason))
         case ExecutionContinuedAsNew() | ExecutionReset():  # turn 0: the next run's turn 1 may be news
             return replace(change, run=run.run + 1, turn=0, reopen=isinstance(ending, ExecutionReset))
-
-
-def also_saying(status: str | None, change: RecordChange | None) -> RecordChange | None:
-    """The change, with the custom status of turns before, should who stored them have died before saying it."""
-    return change if change is None or change.custom_status is not None else replace(change, custom_status=status)
 
 
 def cancels(run: RunKey, state: RunState, *, since: int) -> tuple[ActivityKey, ...]:
@@ -193,6 +189,21 @@ def _begun_by(reset: ExecutionReset, started: InboundEvent) -> InboundEvent:
 def first_wake(run: RunKey) -> Outgoing:
     """Wakes a run whose first turn was stored by the end of the one before."""
     return Outgoing(Wake(run=run, turn=1))
+
+
+def outliving(state: RunState, requests: Iterable[Request]) -> list[Request]:
+    """Those that are carried out: of a run that has ended, signals to others and children that it abandoned."""
+    return [
+        request
+        for request in requests
+        if not state.closed
+        or isinstance(request, SignalSent)
+        or (
+            isinstance(request, ChildScheduled)
+            and request.options is not None
+            and request.options.parent_close == "abandon"
+        )
+    ]
 
 
 def wakes(run: RunKey, following: Turn | None) -> tuple[Outgoing, ...]:
