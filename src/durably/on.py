@@ -33,14 +33,14 @@ class S3Object:
     """An object of which S3 told something; its key is decoded.
 
     Attributes:
-        event: such as "ObjectCreated:Put", or "Object Created" where it came through EventBridge.
+        event: "ObjectCreated:Put" and the like, or "Object Created" where it came through EventBridge.
         sequencer: orders the events of one key.
     """
 
     bucket: str
     key: str
-    event: str
-    sequencer: str
+    event: str = "ObjectCreated:Put"
+    sequencer: str = ""
     version_id: str | None = None
     etag: str | None = None
     size: int | None = None

@@ -139,6 +139,9 @@ def test_what_the_api_is_asked_for_is_carried_out_and_shown(cloud: Cloud) -> Non
     assert (status, history["events"][0]["event"], history["after"]) == (200, "ExecutionStarted", None)
     assert api.call("result")[1]["result"] is None
     _talk(api)
+    for answer in ("complete", "fail", "heartbeat"):
+        status, refusal = api.call(f"{answer}_activity")
+        assert (status, "awaits no callback" in refusal["message"]) == (404, True)
     _steer(api)
     assert api.call("openapi")[1]["openapi"] == "3.1.0"
     assert api.asked == set(names("api"))
@@ -159,11 +162,14 @@ def _talk(api: Api) -> None:
 def _steer(api: Api) -> None:
     assert [api.call("suspend")[0], api.status_after_turns()] == [202, "suspended"]
     assert [api.call("resume")[0], api.status_after_turns()] == [202, "running"]
-    assert [api.call("retry")[0], api.call("fork")[0], api.call("fork")[0]] == [409, 201, 409]
+    assert [api.call("retry")[0], api.call("fork")[0]] == [409, 201]
+    assert len({api.call("fork")[1]["gen"] for _ in range(2)}) == 1  # the same request again
     assert (api.call("reset")[1]["run"], api.call("describe")[1]["run"]) == (2, 2)
     assert [api.call("cancel")[0], api.status_after_turns()] == [202, "cancelled"]
     assert [api.call("retry")[1]["run"], api.call("terminate")[0]] == [3, 202]
-    assert api.status_after_turns() == "terminated"
+    assert [api.call("purge")[0], api.status_after_turns()] == [409, "terminated"]
+    assert [api.call("purge_closed"), api.call("purge")[0]] == [(200, {"executions": [], "more": False}), 200]
+    assert [api.call("purge")[0], api.call("describe")[0]] == [200, 404]
 
 
 @pytest.mark.parametrize("name", names("callbacks"))

@@ -49,6 +49,11 @@ EVENTS: dict[str, dict[str, Check]] = {
         "api_retry": status(409),  # it is running
         "api_reset": status(400),  # it has not taken a turn yet, so there is no event to go back to
         "api_fork": status(400),
+        "api_complete_activity": status(404),  # it awaits no callback
+        "api_fail_activity": status(404),
+        "api_heartbeat_activity": status(404),
+        "api_purge": status(409),
+        "api_purge_closed": shows(200, "executions", []),
         "api_cancel": status(202),
         "api_terminate": status(202),
         "api_openapi": shows(200, "openapi", "3.1.0"),
@@ -79,7 +84,7 @@ EVENTS: dict[str, dict[str, Check]] = {
     },
     "Timers": {"timers_timer": all_taken, "timers_early": all_taken, "timers_callback_deadline": all_taken},
     # its tokens were signed elsewhere
-    "Callbacks": {"callbacks_complete": status(401), "callbacks_failure": status(401)},
+    "Callbacks": {name: status(401) for name in ("callbacks_complete", "callbacks_failure", "callbacks_heartbeat")},
     "DeadLetters": {
         "dead_letters_event": all_taken,
         "dead_letters_timer": all_taken,

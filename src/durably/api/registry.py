@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from durably.core.execution import Program
 from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape
 
 _OWN = "durably."
+_VERSION = "DURABLY_CODE_VERSION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Registry:
         orchestrators: declared with `@orchestrator`.
         activities: declared with `@activity` or `@callback_activity`.
         codec: prepares payload shapes.
-        code_version: recorded with each turn; by default a hash of the source files of the orchestrators.
+        code_version: recorded with each turn; by default what the variable DURABLY_CODE_VERSION says, else a hash of
+            the source files of the orchestrators.
 
     Raises:
         DefinitionError: two definitions share a name, or an annotation cannot be resolved.
@@ -65,13 +68,15 @@ class Registry:
         self._met_own = False
         sources: dict[str, Callable[..., Any]] = {}
         for definition in orchestrators:
+            _check_kind(definition, Orchestrator)
             for name in self._add_orchestrator(definition):
                 self._claim(name, definition.fn, sources)
         orchestrator_functions = list(sources.values())
         for activity in activities:
+            _check_kind(activity, Activity)
             for name in self._add_activity(activity):
                 self._claim(name, activity.implementation, sources)
-        self.code_version = code_version or _hash_of(orchestrator_functions)
+        self.code_version = code_version or os.environ.get(_VERSION) or _hash_of(orchestrator_functions)
 
     @property
     def orchestrator_names(self) -> tuple[str, ...]:
@@ -105,7 +110,7 @@ class Registry:
             known = ", ".join(self.orchestrator_names) or "none"
             raise UnknownOrchestratorError(
                 f"No orchestrator is named {orchestrator!r}. This process knows: {known}. Import its module and give "
-                "it to the registry."
+                "it to whatever runs it: Embedded(orchestrators=[...]), the folders of `durably dev`, a handler."
             )
         return shape
 
@@ -142,6 +147,15 @@ class Registry:
                 "Give one of them another one with name=..."
             )
         taken[name] = fn
+
+
+def _check_kind(definition: object, kind: type[Orchestrator[..., Any]] | type[Activity[..., Any]]) -> None:
+    if not isinstance(definition, kind):
+        word = kind.__name__.lower()
+        remedy = (
+            f"Decorate it with @{word}." if inspect.isroutine(definition) else "Orchestrators and activities go apart."
+        )
+        raise DefinitionError(f"{definition!r} is given as an {word}, and is none. {remedy}")
 
 
 def _place(fn: Callable[..., Any]) -> str:

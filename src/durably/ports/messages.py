@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from durably.core.events import (
@@ -199,6 +199,7 @@ class Errand:
         name: orchestrator or signal.
         payload: input of the child or payload of the signal, JSON text.
         options: of the child.
+        looks_ms: when it looks for the end of a child that an earlier run abandoned; None before that is found.
     """
 
     key: ActivityKey
@@ -207,6 +208,7 @@ class Errand:
     name: str = ""
     payload: str = ""
     options: ChildOptions | None = None
+    looks_ms: int | None = None
     kind: Literal["Errand"] = "Errand"
 
     @property
@@ -216,8 +218,9 @@ class Errand:
 
     @property
     def id(self) -> str:
-        """One errand per request and action."""
-        return f"{self.run.gen}.{self.run.run}.{self.action}.{self.key.seq}"
+        """One errand per request and action, and one look per instant."""
+        look = "" if self.looks_ms is None else f".{self.looks_ms}"
+        return f"{self.run.gen}.{self.run.run}.{self.action}.{self.key.seq}{look}"
 
 
 Message: TypeAlias = EventMessage | Wake | ActivityTask | CallbackDeadline | HeartbeatCheck | Errand
@@ -238,3 +241,8 @@ class Delivery:
     message: Message
     receipt: str
     receives: int = 1
+
+    @property
+    def once_more(self) -> Delivery:
+        """The same for whoever could not handle it to the end, and tries again. What it stored may be there already."""
+        return replace(self, receives=max(2, self.receives))

@@ -19,9 +19,12 @@ from durably.core.events import (
     ExecutionContinuedAsNew,
     ExecutionFailed,
     ExecutionReset,
+    ExecutionStarted,
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    Request,
+    Rewind,
     SignalDelivered,
     SignalFailed,
     SignalSent,
@@ -38,6 +41,7 @@ from durably.ports.records import RecordChange
 
 TERMINATED = "durably.Terminated"
 CANCELLED = "durably.Cancelled"
+_REMEMBERED_RESETS = 20
 _ENDS = (*ENDINGS, ExecutionTerminated, ExecutionReset)
 
 
@@ -122,6 +126,7 @@ def successor(run: RunKey, turn: Turn, state: RunState) -> Turn | None:
         seed=_next_seed(started.seed),
         origin=run.run + 1,
         seen=ending.seen,
+        pinned=state.pinned,
         at_ms=turn.at_ms,
     )
     left = (event for event in state.waiting if isinstance(event, LIFE_EVENTS))
@@ -141,6 +146,10 @@ def successor(run: RunKey, turn: Turn, state: RunState) -> Turn | None:
 def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_version: str) -> Turn:
     """The first turn of the run that a reset begins: what `turns` hold through `reset.applied`, and what it keeps."""
     inbound = [event for turn in turns for event in turn.inbound if not isinstance(event, ExecutionReset)]
+    started = inbound[0]
+    if isinstance(started, ExecutionStarted) and started.pinned == "":
+        taken = (turn.code_version for turn in turns if turn.applied_through)
+        inbound[0] = replace(started, pinned=next(taken, ""))
     dropped = frozenset(reset.dropped)
     kept = [
         event for ordinal, event in enumerate(inbound, start=1) if ordinal > reset.applied and ordinal not in dropped
@@ -151,10 +160,12 @@ def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_ver
         for event in turn.outbound
         if event.cause <= reset.applied and not isinstance(event, ENDINGS)
     ]
+    held: list[InboundEvent] = [*inbound[: reset.applied], *kept]
+    held[0] = _remembering(held[0], reset)
     return Turn(
         number=1,
         kind="applied" if reset.applied else "deferred",
-        inbound=(*inbound[: reset.applied], *kept),
+        inbound=tuple(held),
         outbound=tuple(outbound),
         applied_through=reset.applied,
         nonce=nonce,
@@ -163,9 +174,37 @@ def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_ver
     )
 
 
+def _remembering(started: InboundEvent, reset: ExecutionReset) -> InboundEvent:
+    """The start of a run that also knows which request began it."""
+    if not isinstance(started, ExecutionStarted) or reset.request_id is None or reset.begins is None:
+        return started
+    resets = (*(started.resets or ()), Rewind(request_id=reset.request_id, run=reset.begins))
+    return replace(started, resets=resets[-_REMEMBERED_RESETS:])
+
+
 def first_wake(run: RunKey) -> Outgoing:
     """Wakes a run whose first turn was stored by the end of the one before."""
     return Outgoing(Wake(run=run, turn=1))
+
+
+def outliving(state: RunState, requests: Iterable[Request]) -> list[Request]:
+    """Those that are carried out: of a run that has ended, signals to others and children that it abandoned."""
+    return [
+        request
+        for request in requests
+        if not state.closed
+        or isinstance(request, SignalSent)
+        or (
+            isinstance(request, ChildScheduled)
+            and request.options is not None
+            and request.options.parent_close == "abandon"
+        )
+    ]
+
+
+def wakes(run: RunKey, following: Turn | None) -> tuple[Outgoing, ...]:
+    """Wakes the run that follows, if one does."""
+    return () if following is None else (first_wake(run.next),)
 
 
 def answers(event: InboundEvent) -> int | None:

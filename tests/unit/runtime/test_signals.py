@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -378,6 +379,36 @@ def test_an_update_whose_handler_raises_fails_and_hurts_nobody() -> None:
     assert handle.result(0) == "fine"
 
 
+def test_an_update_whose_handler_waits_for_what_is_cancelled_fails() -> None:
+    @orchestrator
+    async def fickle(ctx: Context) -> str:
+        work = asyncio.create_task(asyncio.sleep(1_000, 7))
+
+        async def handle(number: int) -> int:
+            return number + await work
+
+        ctx.on_update(ADD, handle)
+        await ctx.receive(GO)
+        work.cancel()
+        await ctx.receive(GO)
+        return "fine"
+
+    process = process_of(fickle)
+    handle = process.client.start("e", fickle)
+    process.work()
+    run = process.record().key
+    update = UpdateAccepted(name="add", payload="1", request_id="u")
+    process.backend.send([Outgoing(EventMessage(run=run, event=update))])
+    process.work()
+    handle.signal(GO, 1)
+    process.work()
+    reply = process.backend.read_reply(run, "u")
+    assert reply is not None
+    assert reply.failure is not None
+    assert reply.failure.type == "asyncio.exceptions.CancelledError"
+    assert process.record().status == "running"
+
+
 def test_an_update_that_the_end_overtakes_fails() -> None:
     @orchestrator
     async def short(ctx: Context) -> None:
@@ -402,3 +433,15 @@ def test_an_update_that_the_end_overtakes_fails() -> None:
     assert reply is not None
     assert reply.failure is not None
     assert "ended before the handler" in reply.failure.message
+
+
+def test_a_bare_name_is_refused_where_its_constant_is_meant() -> None:
+    process = process_of(counter)
+    handle = process.client.start("e", counter)
+    bare: Any = "add"
+    with pytest.raises(TypeError, match=r'expected a signal, got \'add\'. Declare it, Signal\[Type\]\("add"\)'):
+        handle.signal(bare, 1)
+    with pytest.raises(TypeError, match="expected a query, got"):
+        handle.query(bare)
+    with pytest.raises(TypeError, match=r'Update\[Argument, Result\]\("add"\)'):
+        handle.update(bare, 1)
