@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from durably.core.errors import ActivityNotAwaitedError
+from durably.core.events import ExecutionStarted
 from durably.core.keys import ActivityKey
 from durably.ports.records import ActivityItem, Record
 from durably.ports.tokens import TokenClaims
@@ -24,7 +25,7 @@ def awaited_item(runtime: Essentials, execution_id: str, activity: int | str) ->
         ActivityNotAwaitedError: there is no such activity, it has no callback, or nobody has submitted it yet.
     """
     record = existing_record(runtime.backend, execution_id)
-    seq = _seq_of(record, activity)
+    seq = _seq_of(runtime, record, activity)
     item = None if seq is None else runtime.backend.read_item(ActivityKey(record.key, seq))
     if item is None or (item.task is None and item.answered is None):
         raise ActivityNotAwaitedError(
@@ -41,10 +42,22 @@ def claims_of(item: ActivityItem) -> TokenClaims:
     return TokenClaims(key=item.key, attempt=answered or item.attempt, expires_at_ms=expires_at_ms)
 
 
-def _seq_of(record: Record, activity: int | str) -> int | None:
+def _seq_of(runtime: Essentials, record: Record, activity: int | str) -> int | None:
     """The number of an activity of the current run."""
     if isinstance(activity, int):
         return activity
     prefix, _, seq = activity.rpartition(".")
-    ours = prefix == "" or prefix.partition(".")[0] == record.gen
-    return int(seq) if ours and seq.isascii() and seq.isdecimal() and len(seq) < 10 else None
+    if prefix and not _is_of(runtime, record, prefix):
+        return None
+    return int(seq) if seq.isascii() and seq.isdecimal() and len(seq) < 10 else None
+
+
+def _is_of(runtime: Essentials, record: Record, prefix: str) -> bool:
+    """Whether an idempotency key that begins like this is of the current run, or of one that this run repeats."""
+    gen, _, run = prefix.partition(".")
+    if gen != record.gen:
+        return False
+    if run == str(record.run):
+        return True
+    (started, *_), *_ = (turn.inbound for turn in runtime.backend.load_turns(record.key))
+    return isinstance(started, ExecutionStarted) and run == str(started.origin)
