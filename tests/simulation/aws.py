@@ -30,6 +30,7 @@ import durably.aws.attempts
 from durably.adapters.aws import AwsBackend, Clients
 from durably.aws import Surroundings, activity_handler, dead_letters_handler, orchestrator_handler, timers_handler
 from durably.aws.sweeper import sweeper_handler
+from durably.client import Client
 from durably.core.errors import StorageError
 from durably.runtime.attempt import Attempt, open_attempt
 from durably.runtime.runtime import Limits, Runtime
@@ -128,14 +129,18 @@ class Wire:
         self, fault: str, process: Process, operation: str, request: Any, carry_out: Callable[[], Any]
     ) -> Any:
         if fault == "zombie before":
-            process.suspend()
+            self._suspend(process)
             with self.used_by(None):
                 self.world.aws.remember_record(operation, request)
             return None
         answer = carry_out()
         setattr(request, _ANSWER, answer)
-        process.suspend()
+        self._suspend(process)
         return answer
+
+    def _suspend(self, process: Process) -> None:
+        with self.used_by(None):
+            process.suspend()
 
     def _unanswered(self, fault: str, request: Any, carry_out: Callable[[], Any]) -> Any:
         match fault:
@@ -289,6 +294,10 @@ class AwsWorld(World):
             limits=self._limits,
         )
 
+    def calm_client(self) -> Client:
+        clock = SkewedClock(self, 0)
+        return Client(self.made_backend(clock), self.registry, clock, self._entropy)
+
     def sweep_later(self) -> None:
         """The sweeper comes by itself."""
 
@@ -296,14 +305,17 @@ class AwsWorld(World):
         """Go on until the sweeper finds nothing to do either."""
         with self._listening(), _told_of_attempts(self):
             super().run()
-            for _ in range(_MOST_SWEEPS):
-                if all(record.closed for record in self.store.records()):
-                    return
-                self.now_ms += _SWEEP_MS
-                worker = self.rng.choice([each for each in self.workers if each.alive])
-                assert isinstance(worker, AwsWorker)
-                worker.invoke("sweeper", {})
-                super().run()
+
+    def _go_on(self) -> None:
+        super()._go_on()
+        for _ in range(_MOST_SWEEPS):
+            if all(record.closed for record in self.store.records()):
+                return
+            self.now_ms += _SWEEP_MS
+            worker = self.rng.choice([each for each in self.workers if each.alive])
+            assert isinstance(worker, AwsWorker)
+            worker.invoke("sweeper", {})
+            super()._go_on()
 
     # --- what World asks ----------------------------------------------------------------------------------------
 
@@ -321,7 +333,7 @@ class AwsWorld(World):
     def _drawn_program(self) -> Node:
         """A small one: moto is slow. `overrun` would really take its time here."""
         while True:
-            program = draw_program(self.rng, 4, sociable=False)
+            program = draw_program(self.rng, 4, sociable=self.sociable)
             if "overrun" not in features(program):
                 return program
 

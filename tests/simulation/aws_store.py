@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.scheduler.models import scheduler_backends
 from moto.sqs.models import Queue, sqs_backends
 
@@ -14,7 +16,7 @@ from durably.adapters.aws import AwsBackend, AwsSettings, Clients, keys
 from durably.core.history import Turn
 from durably.core.keys import RunKey
 from durably.ports.messages import Outgoing
-from durably.ports.records import Record
+from durably.ports.records import Record, Reply
 from tests.aws.driver import MAPPINGS, deploy
 from tests.aws.payloads import ACCOUNT, ACTIVITIES, REGION, record_of
 from tests.simulation import activities
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _DEDUPLICATION_MS = 300_000
+_RECORD = DynamoType({"S": keys.RECORD})
 _ENDLESS = 1_000  # receives; an attempt that is lost to faults so often would fail, rightly
 
 
@@ -59,12 +62,16 @@ class AwsStore:
     def load_turns(self, run: RunKey, *, after: int = 0) -> list[Turn]:
         return self._backend.load_turns(run, after=after)
 
+    def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
+        return self._backend.read_reply(run, request_id)
+
     def send(self, messages: Sequence[Outgoing]) -> None:
         self._backend.send(messages)
 
     def records(self) -> list[Record]:
         """Of all lives, the oldest first."""
-        ids = dict.fromkeys(start.execution_id for start in self._world.outside.starts)
+        table: Any = dynamodb_backends[ACCOUNT][REGION].tables[self.settings.table]
+        ids = [key.value for key, items in table.items.items() if _RECORD in items]
         current = [record for execution_id in ids if (record := self.read_record(execution_id)) is not None]
         gens = {record.gen for record in current}
         return [*(life for gen, life in self._lives.items() if gen not in gens), *current]

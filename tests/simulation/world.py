@@ -106,7 +106,7 @@ class World:
         self.seed = seed
         self.mode = mode
         self.calm = calm
-        self.sociable = mode != "aws"
+        self.sociable = True
         self.registry = parts.registry
         self.now_ms = START_MS
         self.steps = 0
@@ -268,12 +268,15 @@ class World:
         replay.MAX_OUTSTANDING = self.outstanding
         try:
             with _errors_of(self.broken):
-                while self.step():
-                    pass
+                self._go_on()
         finally:
             replay.MAX_OUTSTANDING = before
             for worker in self.workers:
                 worker.close()
+
+    def _go_on(self) -> None:
+        while self.step():
+            pass
 
     def step(self, until_ms: int | None = None) -> bool:
         """One thing happens; False if nothing is left to do, or nothing before `until_ms`."""
