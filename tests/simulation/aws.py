@@ -32,6 +32,7 @@ from durably.aws import Surroundings, activity_handler, dead_letters_handler, or
 from durably.aws.sweeper import sweeper_handler
 from durably.client import Client
 from durably.core.errors import StorageError
+from durably.ports.clock import Clock
 from durably.runtime.attempt import Attempt, open_attempt
 from durably.runtime.runtime import Limits, Runtime
 from tests.aws.driver import MAPPINGS
@@ -40,7 +41,9 @@ from tests.aws.payloads import REGION, LambdaContext
 from tests.simulation import activities
 from tests.simulation.aws_store import AwsStore
 from tests.simulation.faults import Crash, Faults, FaultyBackend, Process, RandomFaults
+from tests.simulation.gateway import HttpOutsiders
 from tests.simulation.interpret import interpret
+from tests.simulation.outside import Outsiders
 from tests.simulation.programs import Node, draw_program, features
 from tests.simulation.worker import SkewedClock, Worker
 from tests.simulation.world import SIGNER, World
@@ -217,19 +220,7 @@ class AwsWorker(Worker):
         self._orchestrator._turns.clear()
 
     def _start(self) -> None:
-        world = self._aws
-        surroundings = Surroundings(
-            settings=world.aws.settings,
-            clients=_clients(),
-            backend=world.made_backend(self._clock),
-            clock=self._clock,
-            entropy=world.entropy,
-            signer=SIGNER,
-            codec=cast("Any", world.registry.codec),
-            limits=world.limits,
-            code_version="simulated",
-            sleep=lambda _: None,
-        )
+        surroundings = self._aws.surroundings(self._clock)
         remote = [each for each in activities.ACTIVITIES if each is not activities.work_here]
         self._orchestrator = orchestrator_handler(
             interpret, local=[activities.work_here], turn_seconds=300, surroundings=surroundings
@@ -268,19 +259,26 @@ class AwsWorld(World):
     def aws(self) -> AwsStore:
         return cast("AwsStore", self.store)
 
-    @property
-    def entropy(self) -> Any:
-        return self._entropy
-
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
     def _drawn_limits(self) -> Limits:
         return replace(super()._drawn_limits(), deadly_pause_ms=60_000)
 
-    def made_backend(self, clock: SkewedClock) -> AwsBackend:
+    def made_backend(self, clock: Clock) -> AwsBackend:
         return AwsBackend(self.aws.settings, clients=_clients(), clock=clock, sleep=lambda _: None)
+
+    def surroundings(self, clock: Clock) -> Surroundings:
+        """Those of a process's functions."""
+        return Surroundings(
+            settings=self.aws.settings,
+            clients=_clients(),
+            backend=self.made_backend(clock),
+            clock=clock,
+            entropy=self._entropy,
+            signer=SIGNER,
+            codec=cast("Any", self.registry.codec),
+            limits=self._limits,
+            code_version="simulated",
+            sleep=lambda _: None,
+        )
 
     def runtime_for(self, process: Process, offset_ms: int) -> Runtime:
         clock = SkewedClock(self, offset_ms)
@@ -326,6 +324,9 @@ class AwsWorld(World):
     def _made_worker(self, *, embedded: bool) -> Worker:
         del embedded
         return AwsWorker(self, self.skew_ms())
+
+    def _made_outsiders(self) -> Outsiders:
+        return HttpOutsiders(self)
 
     def _drawn_faults(self) -> Faults:
         return request_faults(self.rng)

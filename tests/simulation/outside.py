@@ -70,9 +70,12 @@ class Outsiders:
         self.starts: list[Start] = []
         self.terminated: dict[str, list[str | None]] = {}
         self.broken: list[str] = []
-        clients = [client_of(runtime) for runtime in self.runtimes]
+        clients = self.made_clients()
         self.senders = Senders(world, clients)
         self.operators = Operators(world, clients)
+
+    def made_clients(self) -> list[Client]:
+        return [client_of(runtime) for runtime in self.runtimes]
 
     def suspend(self) -> None:
         self.world.let_others_go_on()
@@ -180,10 +183,16 @@ class Outsiders:
         runtime = self.world.rng.choice(self.runtimes)
         right = answer(self.tokens[token].n)
         if step == "fail":
-            return fail_callback(runtime, token, REFUSED)
+            return self._failed(runtime, token)
         if step == "forged":
-            return complete_callback(runtime, token[:-1] + ("A" if token[-1] != "A" else "B"), str(right))
-        return complete_callback(runtime, token, {"ok": str(right), "late": str(right), "wrong": '"?"'}.get(step, "0"))
+            return self._completed(runtime, token[:-1] + ("A" if token[-1] != "A" else "B"), str(right))
+        return self._completed(runtime, token, {"ok": str(right), "late": str(right), "wrong": '"?"'}.get(step, "0"))
+
+    def _completed(self, runtime: Runtime, token: str, value: str) -> CallbackAnswer:
+        return complete_callback(runtime, token, value)
+
+    def _failed(self, runtime: Runtime, token: str) -> CallbackAnswer:
+        return fail_callback(runtime, token, REFUSED)
 
     def _judge(self, token: Token, step: str, verdict: str) -> None:
         """Whether P7 allows the answer."""

@@ -129,7 +129,7 @@ class World:
         embedded = mode == "atomic" and (calm or rng.random() < 0.5)
         workers = 1 if calm else rng.choice((1, 2, 2, 3))
         self.workers = [self._made_worker(embedded=embedded) for _ in range(workers)]
-        self.outside = Outsiders(self)
+        self.outside = self._made_outsiders()
         self._populate(programs)
 
     def _made_store(self) -> Store:
@@ -137,6 +137,9 @@ class World:
 
     def _made_worker(self, *, embedded: bool) -> Worker:
         return Worker(self, self.skew_ms(), embedded=embedded, taker=self._parts.taker)
+
+    def _made_outsiders(self) -> Outsiders:
+        return Outsiders(self)
 
     def _drawn_faults(self) -> Faults:
         rng = self.rng
