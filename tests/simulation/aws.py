@@ -312,8 +312,10 @@ class AwsWorld(World):
             self.now_ms += _SWEEP_MS
             worker = self.rng.choice([each for each in self.workers if each.alive])
             assert isinstance(worker, AwsWorker)
-            worker.invoke("sweeper", {})
+            report = worker.invoke("sweeper", {})
             super()._go_on()
+            if report is not None and not report["woken"]:
+                return
 
     # --- what World asks ----------------------------------------------------------------------------------------
 
