@@ -22,7 +22,7 @@ from durably.core.errors import (
 )
 from durably.core.failures import Failure
 from durably.runtime.callback_bodies import STATUS
-from durably.runtime.callbacks import CallbackAnswer
+from durably.runtime.callbacks import CallbackAnswer, Verdict
 from durably.runtime.runtime import Runtime
 from tests.aws.payloads import LambdaContext, answer_body, http_event
 from tests.simulation import activities
@@ -43,6 +43,7 @@ _ERRORS: dict[int, type[ClientError]] = {
     410: ExecutionClosedError,
 }
 _JSON = "application/json"
+_VERDICTS: dict[int, Verdict] = {status: verdict for verdict, status in STATUS.items()}
 
 
 class Gateway:
@@ -164,13 +165,12 @@ class HttpOutsiders(Outsiders):
             "request_id": start.request_id,
         }
         if start.greeted:
-            path, body["payload"] = (
-                ("PUT", "executions", start.execution_id, "signals", HELLO.name),
-                activities.answer(0),
-            )
+            body["payload"] = activities.answer(0)
+            answer = self.gateway.request("PUT", "executions", start.execution_id, "signals", HELLO.name, body=body)
         else:
-            path, body["execution_id"] = ("POST", "executions"), start.execution_id
-        started = _kept(*self.gateway.request(*path, body=body))
+            body["execution_id"] = start.execution_id
+            answer = self.gateway.request("POST", "executions", body=body)
+        started = _kept(*answer)
         return any(
             record.gen == started["gen"] and record.request_id == start.request_id
             for record in self.world.store.records()
@@ -188,8 +188,7 @@ class HttpOutsiders(Outsiders):
 
     def _called_back(self, *path: str, body: Any) -> CallbackAnswer:
         status, answer = self.gateway.request("POST", "callbacks", *path, body=body)
-        verdict = next(verdict for verdict, known in STATUS.items() if known == status)
-        return CallbackAnswer(verdict, str(answer.get("message", "")))
+        return CallbackAnswer(_VERDICTS[status], str(answer.get("message", "")))
 
 
 def _kept(status: int, answer: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from durably.adapters.aws import AwsBackend, keys, table
+from durably.adapters.aws import AwsBackend, items, keys, table
 from durably.adapters.aws.items import turn_item
 from durably.adapters.aws.table import Table
 from durably.aws.sweeper import SweeperHandler
@@ -97,7 +97,7 @@ def _change_if_possible(table_: Table, run: RunKey, change: RecordChange) -> Non
         return
 
 
-_change_values = table.change_values
+_change_values = items.change_values
 
 
 def _say_less(execution_id: str, change: RecordChange, *args: Any, **more: Any) -> Any:
