@@ -336,7 +336,7 @@ class AwsWorld(World):
     def _drawn_program(self) -> Node:
         """A small one: moto is slow. `overrun` would really take its time here."""
         while True:
-            program = draw_program(self.rng, 4, sociable=self.sociable)
+            program = draw_program(self.rng, 4, sociable=self.sociable, beating=self.beating)
             if "overrun" not in features(program):
                 return program
 

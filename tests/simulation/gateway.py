@@ -186,9 +186,14 @@ class HttpOutsiders(Outsiders):
             return super()._failed(runtime, token)
         return self._called_back(token, "failure", body={"type": REFUSED.type, "message": REFUSED.message})
 
+    def _beaten(self, runtime: Runtime, token: str, details: str) -> CallbackAnswer:
+        if runtime is self.runtimes[0]:
+            return super()._beaten(runtime, token, details)
+        return self._called_back(token, "heartbeat", body=json.loads(details))
+
     def _called_back(self, *path: str, body: Any) -> CallbackAnswer:
         status, answer = self.gateway.request("POST", "callbacks", *path, body=body)
-        return CallbackAnswer(_VERDICTS[status], str(answer.get("message", "")))
+        return CallbackAnswer(_VERDICTS[status], str(answer.get("message", "")), answer.get("cancelled"))
 
 
 def _kept(status: int, answer: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from durably.cli.output import (
     print_table,
     record_row,
 )
+from durably.cli.stores import is_anybody_there
 from durably.core.errors import (
     ClientError,
     ExecutionExistsError,
@@ -156,7 +157,7 @@ def _wait(options: Options, file: Opened) -> Record:
     except ExecutionFailedError:
         pass  # told from the record
     except ResultTimeoutError as error:
-        raise ResultTimeoutError(f"{error} Is `durably dev` running on {options.db}?") from error
+        raise ResultTimeoutError(f"{error} {is_anybody_there(options)}") from error
     return file.record(options.execution_id)
 
 

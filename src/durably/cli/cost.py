@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from durably.adapters.aws.costs import Functions, Prices, steps_of, usage_of
 from durably.cli.arguments import Options
+from durably.cli.opening import opened
 from durably.cli.output import print_json, print_table
-from durably.cli.stores import opened_store
-from durably.runtime.start import existing_record
 
 
 def cost(options: Options) -> int:
     """`durably cost`."""
-    with opened_store(options) as store:
-        record = existing_record(store, options.execution_id)
-        turns = store.load_turns(record.key)
+    with opened(options) as store:
+        record = store.record(options.execution_id)
+        turns = store.backend.load_turns(record.key)
     functions = Functions(
         turn_ms=options.turn_ms,
         turn_mb=options.turn_mb,

@@ -10,26 +10,20 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from durably.adapters.system import SystemClock, SystemEntropy
 from durably.adapters.watchdog import Watchdog
 from durably.api.registry import Registry
-from durably.cli.arguments import DEFAULT_SOURCES, Options
+from durably.cli.arguments import Options
+from durably.cli.opening import opened, registry_of, sources_of
 from durably.cli.output import print_json
-from durably.cli.stores import opened_store
-from durably.client import Client
 from durably.codec.exports import ExportedHistory, decode_export, encode_export
-from durably.codec.payloads import PydanticCodec
 from durably.core.context import instant
 from durably.core.errors import (
     ClientError,
-    ConfigurationError,
     DurablyError,
     NonDeterminismError,
     Stall,
     TurnTimeoutError,
 )
-from durably.embedded.discovery import discover
-from durably.runtime.start import existing_record
 from durably.testing.replaying import replay_history, stored_history
 
 _Histories: TypeAlias = Iterator[tuple[str, Callable[[], ExportedHistory]]]
@@ -55,8 +49,8 @@ class _Verdict:
 
 def export(options: Options) -> int:
     """`durably export`."""
-    with opened_store(options) as store:
-        text = encode_export(stored_history(store, existing_record(store, options.execution_id)))
+    with opened(options) as store:
+        text = encode_export(stored_history(store.backend, store.record(options.execution_id)))
     if options.output is None:
         sys.stdout.write(text)
         return 0
@@ -69,7 +63,7 @@ def export(options: Options) -> int:
 
 def replay(options: Options) -> int:
     """`durably replay`."""
-    registry = Registry(discover(_code(options)).orchestrators, codec=PydanticCodec())
+    registry = registry_of(sources_of(options))
     verdicts: list[_Verdict] = []
     watchdog = Watchdog(options.timeout)
     watchdog.start()
@@ -88,15 +82,6 @@ def replay(options: Options) -> int:
     return 1 if disagreeing else 0
 
 
-def _code(options: Options) -> list[str]:
-    sources: list[str] = options.sources or [name for name in DEFAULT_SOURCES if Path(name).is_dir()]
-    if not sources:
-        raise ConfigurationError(
-            "Where is today's code? There is no orchestrators/ here. Name its file or folder with --from."
-        )
-    return sources
-
-
 def _files(options: Options) -> _Histories:
     for file in options.files:
         yield file, partial(_read, Path(file))
@@ -104,13 +89,12 @@ def _files(options: Options) -> _Histories:
 
 def _executions(options: Options) -> _Histories:
     """Those of the store that the options choose, newest first, without runs that are over: today's code takes none."""
-    with opened_store(options) as store:
-        client = Client(store, Registry(codec=PydanticCodec()), SystemClock(), SystemEntropy())
-        records = client.list(status=options.status, orchestrator=options.orchestrator)
+    with opened(options) as store:
+        records = store.client.list(status=options.status, orchestrator=options.orchestrator)
         if options.since is not None:
             records = takewhile(lambda record: instant(record.started_at_ms) >= options.since, records)
         for record in islice(records, options.limit):
-            yield record.execution_id, partial(stored_history, store, record, current_only=True)
+            yield record.execution_id, partial(stored_history, store.backend, record, current_only=True)
 
 
 def _read(file: Path) -> ExportedHistory:

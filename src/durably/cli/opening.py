@@ -1,29 +1,32 @@
-"""What commands work on: the file, and the code where they need it."""
+"""What commands work on: the store, and the code where they need it."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from durably.adapters.sqlite import SqliteBackend
 from durably.adapters.system import SystemClock, SystemEntropy
 from durably.api.registry import Registry
 from durably.cli.arguments import DEFAULT_SOURCES, Options
+from durably.cli.stores import opened_store
 from durably.client import Client
 from durably.codec.payloads import PydanticCodec
-from durably.core.errors import ConfigurationError, StorageError
+from durably.core.errors import ConfigurationError
+from durably.ports.backend import Backend
 from durably.ports.records import Record
+from durably.ports.tokens import TokenSigner
 from durably.runtime.start import existing_record
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open file."""
+    """An open store, a client of it, and who signs its task tokens."""
 
-    backend: SqliteBackend
+    backend: Backend
     client: Client
+    signer: Callable[[], TokenSigner]
 
     def record(self, execution_id: str) -> Record:
         """The record of an execution that exists."""
@@ -32,14 +35,10 @@ class Opened:
 
 @contextmanager
 def opened(options: Options, registry: Registry | None = None, *, create: bool = False) -> Generator[Opened]:
-    """The file, which must exist unless something is to be started in it."""
-    if not create and not Path(options.db).is_file():
-        raise StorageError(
-            f"There is no file {options.db}. Name the one that `durably dev` runs on with --db, or set DURABLY_DB."
-        )
-    clock = SystemClock()
-    with SqliteBackend(options.db, clock=clock) as backend:
-        yield Opened(backend, Client(backend, registry or Registry(codec=PydanticCodec()), clock, SystemEntropy()))
+    """The store, which must exist unless something is to be started in it."""
+    with opened_store(options, create=create) as store:
+        known = registry or Registry(codec=PydanticCodec())
+        yield Opened(store.backend, Client(store.backend, known, SystemClock(), SystemEntropy()), store.signer)
 
 
 def sources_of(options: Options) -> Sequence[str]:

@@ -2,55 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from durably.adapters.sqlite import SqliteBackend
-from durably.adapters.system import SystemClock, SystemEntropy
-from durably.api.registry import Registry
-from durably.cli.arguments import DEFAULT_SOURCES, Options
+from durably.cli.arguments import Options
+from durably.cli.opening import opened, registry_of, sources_of
 from durably.cli.output import moment, print_json, print_table
-from durably.client import Client
-from durably.codec.payloads import PydanticCodec
 from durably.core.context import instant
-from durably.core.errors import ConfigurationError, StorageError
 from durably.schedules import Action, Cron, Every, Once, Schedule, Schedules, ScheduleState
 
 
 def schedules(options: Options) -> int:
     """`durably schedules ACTION`."""
-    with _opened(options) as opened:
-        _ACTIONS[options.action](options, opened)
+    creates = options.action == "create"
+    registry = registry_of(sources_of(options)) if creates else None
+    with opened(options, registry, create=creates) as store:
+        _ACTIONS[options.action](options, Schedules(store.client))
     return 0
 
 
-@contextmanager
-def _opened(options: Options) -> Generator[Schedules]:
-    codec = PydanticCodec()
-    if options.action == "create":
-        from durably.embedded.discovery import discover  # the other commands do without
-
-        sources = options.sources or [name for name in DEFAULT_SOURCES if Path(name).is_dir()]
-        if not sources:
-            raise ConfigurationError(
-                "Where is the orchestrator defined? There is no orchestrators/ here. Name its file or folder with "
-                "--from."
-            )
-        registry = Registry(discover(sources).orchestrators, codec=codec)
-    else:
-        if not Path(options.db).is_file():
-            raise StorageError(f"There is no file {options.db}. Name another one with --db, or set DURABLY_DB.")
-        registry = Registry(codec=codec)
-    clock = SystemClock()
-    with SqliteBackend(options.db, clock=clock) as backend:
-        yield Schedules(Client(backend, registry, clock, SystemEntropy()))
-
-
-def _create(options: Options, opened: Schedules) -> None:
+def _create(options: Options, known: Schedules) -> None:
     when = (
         Cron(options.cron, options.zone)
         if options.cron is not None
@@ -66,12 +39,12 @@ def _create(options: Options, opened: Schedules) -> None:
         paused=options.paused,
         note=options.note,
     )
-    opened.create_action(options.schedule_id, schedule, Action(options.orchestrator, options.input))
+    known.create_action(options.schedule_id, schedule, Action(options.orchestrator, options.input))
     _say(options, "created")
 
 
-def _list(options: Options, opened: Schedules) -> None:
-    found = list(opened.list())
+def _list(options: Options, known: Schedules) -> None:
+    found = list(known.list())
     if options.json:
         print_json([asdict(summary) for summary in found])
         return
@@ -79,8 +52,8 @@ def _list(options: Options, opened: Schedules) -> None:
     print_table(("ID", "STATUS", "CREATED"), rows)
 
 
-def _show(options: Options, opened: Schedules) -> None:
-    state = opened.describe(options.schedule_id)
+def _show(options: Options, known: Schedules) -> None:
+    state = known.describe(options.schedule_id)
     if options.json:
         print_json(_plain({"schedule_id": options.schedule_id, **asdict(state)}))
         return
@@ -114,31 +87,31 @@ def _facts(state: ScheduleState) -> Iterator[tuple[str, str]]:
     yield "started", str(progress.started)
 
 
-def _pause(options: Options, opened: Schedules) -> None:
-    opened.pause(options.schedule_id, options.note)
+def _pause(options: Options, known: Schedules) -> None:
+    known.pause(options.schedule_id, options.note)
     _say(options, "paused")
 
 
-def _resume(options: Options, opened: Schedules) -> None:
-    opened.resume(options.schedule_id, options.note)
+def _resume(options: Options, known: Schedules) -> None:
+    known.resume(options.schedule_id, options.note)
     _say(options, "resumed")
 
 
-def _trigger(options: Options, opened: Schedules) -> None:
-    execution_id = opened.trigger(options.schedule_id, overlap=options.overlap)
+def _trigger(options: Options, known: Schedules) -> None:
+    execution_id = known.trigger(options.schedule_id, overlap=options.overlap)
     if options.json:
         print_json({"schedule_id": options.schedule_id, "execution_id": execution_id})
     else:
         print(execution_id)
 
 
-def _backfill(options: Options, opened: Schedules) -> None:
-    opened.backfill(options.schedule_id, options.since, options.until, overlap=options.overlap)
+def _backfill(options: Options, known: Schedules) -> None:
+    known.backfill(options.schedule_id, options.since, options.until, overlap=options.overlap)
     _say(options, "backfilled")
 
 
-def _delete(options: Options, opened: Schedules) -> None:
-    opened.delete(options.schedule_id)
+def _delete(options: Options, known: Schedules) -> None:
+    known.delete(options.schedule_id)
     _say(options, "deleted")
 
 

@@ -74,6 +74,7 @@ class RunState:
         custom_status: what the orchestrator said last with `ctx.set_status`, JSON text; None for nothing.
         custom_status_turn: the number of the turn in which it said so.
         answers: how updates ended, each with the number of the turn that recorded it.
+        pinned: the only code version that may take further turns; None for any. Empty until the first one is taken.
         began_with_prefix: whether its first turn is the applied part of another run, after a reset.
     """
 
@@ -97,6 +98,7 @@ class RunState:
         self.custom_status: str | None = None
         self.custom_status_turn = 0
         self.answers: list[tuple[int, UpdateCompleted | UpdateFailed]] = []
+        self.pinned: str | None = None
         self.began_with_prefix = False
         self.begun: dict[int, int] = {}
         self._since: dict[int, int] = {}
@@ -118,6 +120,8 @@ class RunState:
         while self.applied < turn.applied_through:
             self.waiting.popleft()
             self.applied += 1
+        if self.pinned == "" and self.applied:
+            self.pinned = turn.code_version
         due: list[Request] = []
         for outbound in turn.outbound:
             if isinstance(outbound, ActivityScheduled):
@@ -224,6 +228,7 @@ class RunState:
             case ExecutionStarted():
                 self.started = event
                 self.started_ms = event.at_ms
+                self.pinned = event.pinned
                 self.requests.update(dict.fromkeys(event.seen, 1))
             case ExecutionCancelRequested():
                 self.cancel_requested = True
@@ -290,21 +295,19 @@ def _learn_facts(execution: Execution, turns: Sequence[Turn]) -> bool:
 def _replay_turn(
     execution: Execution, turn: Turn, recorded: Sequence[OutboundEvent], inbound: Sequence[InboundEvent]
 ) -> None:
-    position = 0
+    expected = iter((*recorded, None))
+    next_ = next(expected)
     while execution.applied < turn.applied_through:
         event = inbound[execution.applied]
         commands = execution.apply(event)
         cause = execution.applied
-        end = position + len(commands)
-        expected = recorded[position:end]
-        if len(expected) == len(commands):
-            for command, event_ in zip(commands, expected, strict=True):
-                if event_.cause != cause or not agrees(command, event_):
-                    break
-            else:
-                if end == len(recorded) or recorded[end].cause != cause:
-                    position = end
-                    continue
+        for command in commands:
+            if next_ is None or next_.cause != cause or not agrees(command, next_):
+                break
+            next_ = next(expected)
+        else:
+            if next_ is None or next_.cause != cause:
+                continue
         raise diverged(execution, event, commands, [e for e in recorded if e.cause == cause])
 
 

@@ -19,9 +19,11 @@ from durably.core.events import (
     ExecutionContinuedAsNew,
     ExecutionFailed,
     ExecutionReset,
+    ExecutionStarted,
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    Rewind,
     SignalDelivered,
     SignalFailed,
     SignalSent,
@@ -38,6 +40,7 @@ from durably.ports.records import RecordChange
 
 TERMINATED = "durably.Terminated"
 CANCELLED = "durably.Cancelled"
+_REMEMBERED_RESETS = 20
 _ENDS = (*ENDINGS, ExecutionTerminated, ExecutionReset)
 
 
@@ -122,6 +125,7 @@ def successor(run: RunKey, turn: Turn, state: RunState) -> Turn | None:
         seed=_next_seed(started.seed),
         origin=run.run + 1,
         seen=ending.seen,
+        pinned=state.pinned,
         at_ms=turn.at_ms,
     )
     left = (event for event in state.waiting if isinstance(event, LIFE_EVENTS))
@@ -141,6 +145,10 @@ def successor(run: RunKey, turn: Turn, state: RunState) -> Turn | None:
 def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_version: str) -> Turn:
     """The first turn of the run that a reset begins: what `turns` hold through `reset.applied`, and what it keeps."""
     inbound = [event for turn in turns for event in turn.inbound if not isinstance(event, ExecutionReset)]
+    started = inbound[0]
+    if isinstance(started, ExecutionStarted) and started.pinned == "":
+        taken = (turn.code_version for turn in turns if turn.applied_through)
+        inbound[0] = replace(started, pinned=next(taken, ""))
     dropped = frozenset(reset.dropped)
     kept = [
         event for ordinal, event in enumerate(inbound, start=1) if ordinal > reset.applied and ordinal not in dropped
@@ -151,16 +159,26 @@ def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_ver
         for event in turn.outbound
         if event.cause <= reset.applied and not isinstance(event, ENDINGS)
     ]
+    held: list[InboundEvent] = [*inbound[: reset.applied], *kept]
+    held[0] = _remembering(held[0], reset)
     return Turn(
         number=1,
         kind="applied" if reset.applied else "deferred",
-        inbound=(*inbound[: reset.applied], *kept),
+        inbound=tuple(held),
         outbound=tuple(outbound),
         applied_through=reset.applied,
         nonce=nonce,
         code_version=code_version,
         at_ms=reset.at_ms,
     )
+
+
+def _remembering(started: InboundEvent, reset: ExecutionReset) -> InboundEvent:
+    """The start of a run that also knows which request began it."""
+    if not isinstance(started, ExecutionStarted) or reset.request_id is None or reset.begins is None:
+        return started
+    resets = (*(started.resets or ()), Rewind(request_id=reset.request_id, run=reset.begins))
+    return replace(started, resets=resets[-_REMEMBERED_RESETS:])
 
 
 def first_wake(run: RunKey) -> Outgoing:

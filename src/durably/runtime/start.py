@@ -75,7 +75,7 @@ def start_execution(
         seed=entropy.seed(),
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         parent=parent,
-        pinned=code_version if options.pinned else None,
+        pinned="" if options.pinned else None,
         at_ms=now_ms,
     )
     inbound: tuple[InboundEvent, ...] = (started,) if first is None else (started, replace(first, at_ms=now_ms))

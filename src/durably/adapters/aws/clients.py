@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
-_Service = Literal["dynamodb", "sqs", "s3", "scheduler", "secretsmanager"]
+_Service = Literal["dynamodb", "sqs", "s3", "scheduler", "secretsmanager", "cloudformation", "lambda"]
 _ATTEMPTS = 3
 _CONNECT_S = 1.0
 _READ_S: dict[_Service, float] = {
@@ -28,6 +28,8 @@ _READ_S: dict[_Service, float] = {
     "scheduler": 2.0,
     "secretsmanager": 2.0,
     "s3": 5.0,  # bodies of megabytes
+    "cloudformation": 5.0,
+    "lambda": 5.0,
 }
 _CONNECTIONS = 32
 
@@ -78,6 +80,16 @@ class Clients:
         """Token keys."""
         client: SecretsManagerClient = self._client("secretsmanager")
         return client
+
+    @property
+    def cloudformation(self) -> Any:
+        """Where a stack's functions are, for the command line."""
+        return self._client("cloudformation")
+
+    @property
+    def functions(self) -> Any:
+        """What a stack's functions are told, for the command line."""
+        return self._client("lambda")
 
     def _client(self, service: _Service) -> Any:
         made = self._made.get(service)
