@@ -98,8 +98,9 @@ class TriggerHandler:
             return self._handle_batch(event, context)
         if "http" in event.get("requestContext", {}):
             return self._answer(event)
-        for arrived in _arrived(event):
-            self._take(arrived)
+        taken = [self._take(arrived)[0] for arrived in _arrived(event)]
+        if not any(taken):
+            _logger.info("no trigger takes %s", event)
         return None
 
     @cached_property
@@ -118,8 +119,6 @@ class TriggerHandler:
                 if found is not None:
                     taken = True
                     executions += self._carry_out(trigger.decide(found), arrived)
-        if not taken:
-            _logger.info("no trigger takes %s", arrived)
         return taken, executions
 
     def _carry_out(self, outcome: on.Outcome, arrived: Arrived) -> Iterator[str]:
@@ -155,8 +154,8 @@ class TriggerHandler:
 
         def handle(record: SQSRecord) -> None:
             carried = [self._take(arrived)[0] for arrived in _inside(record.body)]
-            if not any(carried):
-                self._take(_queued(record))
+            if not any(carried) and not self._take(_queued(record))[0]:
+                _logger.info("no trigger takes %s", record.body)
 
         first = next(SQSEvent(dict(event)).records)
         processor = (
