@@ -71,12 +71,12 @@ async def _interruptible(tasks: Sequence[asyncio.Task[Any]]) -> None:
 _map_items = flow.map_items
 
 
-async def _unbounded(fn: Any, items: Any, concurrency: int | None, tolerated: Any) -> Any:
-    return await _map_items(fn, items, None, tolerated)
+async def _unbounded(fn: Any, items: Any, concurrency: int | None, tolerated: Any, call: Any) -> Any:
+    return await _map_items(fn, items, None, tolerated, call)
 
 
-async def _indulgent(fn: Any, items: Any, concurrency: int | None, tolerated: Any) -> Any:
-    return await _map_items(fn, items, concurrency, tolerated + 1 if isinstance(tolerated, int) else tolerated)
+async def _indulgent(fn: Any, items: Any, concurrency: int | None, tolerated: Any, call: Any) -> Any:
+    return await _map_items(fn, items, concurrency, tolerated + 1 if isinstance(tolerated, int) else tolerated, call)
 
 
 async def _unattended(contenders: Sequence[Awaitable[Any]]) -> Any:
