@@ -21,6 +21,7 @@ from durably.core.errors import (
     UpdateRejectedError,
 )
 from durably.core.failures import Failure
+from durably.handles import Handle
 from durably.runtime.callback_bodies import STATUS
 from durably.runtime.callbacks import CallbackAnswer, Verdict
 from durably.runtime.runtime import Runtime
@@ -120,24 +121,46 @@ class HttpClient(Client):
     def cancel(self, execution_id: str, reason: str = "cancelled by an operator") -> None:
         self._ask("POST", execution_id, "cancel", reason=reason)
 
-    def suspend(self, execution_id: str, reason: str = "suspended by an operator") -> None:
-        self._ask("POST", execution_id, "suspend", reason=reason)
+    def suspend(
+        self, execution_id: str, reason: str = "suspended by an operator", *, request_id: str | None = None
+    ) -> None:
+        self._ask("POST", execution_id, "suspend", reason=reason, request_id=request_id)
 
-    def resume(self, execution_id: str, reason: str = "resumed by an operator") -> None:
-        self._ask("POST", execution_id, "resume", reason=reason)
+    def resume(
+        self, execution_id: str, reason: str = "resumed by an operator", *, request_id: str | None = None
+    ) -> None:
+        self._ask("POST", execution_id, "resume", reason=reason, request_id=request_id)
 
     def terminate(self, execution_id: str, reason: str = "terminated by an operator") -> None:
         self._ask("POST", execution_id, "terminate", reason=reason)
 
-    def retry(self, execution_id: str, reason: str = "retried by an operator") -> int:
-        return int(self._ask("POST", execution_id, "retry", reason=reason)["run"])
+    def retry(self, execution_id: str, reason: str = "retried by an operator", *, request_id: str | None = None) -> int:
+        return int(self._ask("POST", execution_id, "retry", reason=reason, request_id=request_id)["run"])
 
-    def reset(self, execution_id: str, to_event: int, reason: str = "reset by an operator") -> int:
-        return int(self._ask("POST", execution_id, "reset", reason=reason, to_event=to_event)["run"])
+    def reset(
+        self,
+        execution_id: str,
+        to_event: int,
+        reason: str = "reset by an operator",
+        *,
+        request_id: str | None = None,
+    ) -> int:
+        body = {"reason": reason, "to_event": to_event, "request_id": request_id}
+        return int(self._ask("POST", execution_id, "reset", **body)["run"])
 
-    def fork(self, execution_id: str, new_id: str, /, *, to_event: int = 1, input_: str | None = None) -> Any:
+    def fork(
+        self,
+        execution_id: str,
+        new_id: str,
+        /,
+        *,
+        to_event: int = 1,
+        input_: str | None = None,
+        request_id: str | None = None,
+    ) -> Handle[Any]:
         assert input_ is None
-        self._ask("POST", execution_id, "forks", execution_id=new_id, to_event=to_event)
+        path = (execution_id, "forks")
+        self._ask("POST", *path, execution_id=new_id, to_event=to_event, request_id=request_id)
         return self.handle(new_id)
 
     def _ask(self, method: str, *path: str, **body: Any) -> dict[str, Any]:
