@@ -107,7 +107,7 @@ class World:
         self.seed = seed
         self.mode = mode
         self.calm = calm
-        self.sociable = mode != "aws"
+        self.sociable = True
         self.beating = mode != "aws"
         self.scheduling = mode != "aws"
         self.registry = parts.registry
@@ -134,7 +134,7 @@ class World:
         embedded = mode == "atomic" and (calm or rng.random() < 0.5)
         workers = 1 if calm else rng.choice((1, 2, 2, 3))
         self.workers = [self._made_worker(embedded=embedded) for _ in range(workers)]
-        self.outside = Outsiders(self)
+        self.outside = self._made_outsiders()
         self.store.written = self.outside.hearts.stored
         self._populate(programs)
 
@@ -143,6 +143,9 @@ class World:
 
     def _made_worker(self, *, embedded: bool) -> Worker:
         return Worker(self, self.skew_ms(), embedded=embedded, taker=self._parts.taker)
+
+    def _made_outsiders(self) -> Outsiders:
+        return Outsiders(self)
 
     def _drawn_faults(self) -> Faults:
         rng = self.rng
@@ -277,12 +280,15 @@ class World:
         BROKEN.clear()
         try:
             with self.in_force(), _errors_of(self.broken):
-                while self.step():
-                    pass
+                self._go_on()
         finally:
             self.broken.extend(BROKEN)
             for worker in self.workers:
                 worker.close()
+
+    def _go_on(self) -> None:
+        while self.step():
+            pass
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
