@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from durably.api import scheduler
+from durably.api.schedules import due_at
 from durably.schedules import Every, Schedule
 from tests.unit.schedules.test_scheduler import HOUR, Scene, at, job, long_job
 
@@ -33,7 +34,7 @@ def test_what_is_put_off_until_the_earlier_one_has_ended_starts(scene: Scene) ->
     schedule = Schedule(Every(HOUR), jitter=HOUR)
     scene.schedules.create("s", schedule, long_job)
     for hour in range(1, 12):  # each ends after the instant of the next one, and just before that is due
-        following = scheduler.due_at("s", schedule, at("2026-01-01T01:00Z") + hour * HOUR)
+        following = due_at("s", schedule, at("2026-01-01T01:00Z") + hour * HOUR)
         scene.until((following - timedelta(seconds=1)).isoformat())
         for record in list(scene.process.client.list(orchestrator="long_job", status="running")):
             scene.end(record.execution_id)
