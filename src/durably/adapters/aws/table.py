@@ -123,7 +123,7 @@ class Table:
         values: Item = {":gen": {"S": record.gen}, **{name: {"S": status} for name, status in names.items()}}
         condition = f"gen = :gen AND #status IN ({', '.join(names)})"
         item = tombstone_item(tombstone(record), expires_s=expires_s)
-        return self._put(item, condition=condition, values=values, own={"gen": record.gen}) is None
+        return self._put(item, condition=condition, values=values, own={"gen": record.gen, "status": "purged"}) is None
 
     def delete_life(self, run: RunKey) -> None:
         """Delete the turns, items and replies of all runs of a life."""
