@@ -81,6 +81,7 @@ class Workers:
         self._lock = threading.Condition()
         self._threads = 0
         self._idle = 0
+        self._waiting = 0
         self._busy = 0
         self._stopping = False
         self._abandoned = False
@@ -94,8 +95,11 @@ class Workers:
 
     def submit(self, delivery: Delivery) -> None:
         """Run a task as soon as a thread is free."""
+        with self._lock:
+            self._waiting += 1
+            wanted = self._idle < self._waiting and self._threads < self._limit and not self._stopping
         self._queue.put(delivery)
-        if self._idle < self._queue.qsize() and self._threads < self._limit and not self._stopping:
+        if wanted:
             self._spawn()
 
     def stop(self, grace_s: float) -> bool:
@@ -135,6 +139,7 @@ class Workers:
             delivery = self._queue.get()
             with self._lock:
                 self._idle -= 1
+                self._waiting -= delivery is not None
                 if delivery is None or self._stopping:
                     return
                 self._busy += 1
