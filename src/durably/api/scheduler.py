@@ -46,6 +46,7 @@ _MOST_AT_ONCE = 1_000
 _RECENT = 10
 _SHOWN = 5
 _LONG = 500  # events of a run
+_FAR = timedelta(days=36_500)  # no timer is longer
 _UNTIL_IT_WORKS = RetryPolicy(max_attempts=0, maximum_interval=timedelta(minutes=10))
 
 
@@ -174,7 +175,8 @@ class _Scheduler:
 
     def alarms(self) -> list[asyncio.Task[None]]:
         """A task that ends when the next instant is due."""
-        at = self.due(self.next) if self.next is not None and self.heeds_time else None
+        due = self.due(self.next) if self.next is not None and self.heeds_time else None
+        at = None if due is None else min(due, self.ctx.now() + _FAR)
         if self.alarm is not None and self.alarm[0] != at:
             self.alarm[1].cancel()
             self.alarm = None

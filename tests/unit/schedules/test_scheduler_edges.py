@@ -8,7 +8,7 @@ import pytest
 
 from durably.api import scheduler
 from durably.api.schedules import due_at
-from durably.schedules import Every, Schedule
+from durably.schedules import Every, Once, Schedule
 from tests.unit.schedules.test_scheduler import HOUR, Scene, at, job, long_job
 
 
@@ -65,3 +65,11 @@ def test_a_long_backlog_is_made_up_for_in_short_runs(scene: Scene, monkeypatch: 
     scene.until("2026-01-01T21:00Z")
     assert [at(text).hour for text in scene.started()] == list(range(1, 22))
     assert scene.process.client.describe("schedule:s").run > 3
+
+
+def test_an_instant_in_the_far_future_is_waited_for(scene: Scene) -> None:
+    scene.schedules.create("s", Once(at("2150-01-01T00:00Z")), job)
+    scene.until("2149-12-31T23:59Z")
+    assert scene.process.record("schedule:s").status == "running"
+    scene.until("2150-01-01T00:00Z")
+    assert scene.started() == ["2150-01-01T00:00:00Z"]
