@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from durably.core.errors import ExecutionExistsError as ExecutionExistsError
     from durably.core.errors import ExecutionFailedError as ExecutionFailedError
     from durably.core.errors import ExecutionNotFoundError as ExecutionNotFoundError
+    from durably.core.errors import ExecutionOpenError as ExecutionOpenError
     from durably.core.errors import NonRetryableError as NonRetryableError
     from durably.core.errors import PayloadError as PayloadError
     from durably.core.errors import QueryError as QueryError
@@ -73,6 +74,7 @@ _HOMES = {
         "ExecutionExistsError",
         "ExecutionFailedError",
         "ExecutionNotFoundError",
+        "ExecutionOpenError",
         "NonRetryableError",
         "PayloadError",
         "QueryError",
@@ -114,6 +116,7 @@ __all__ = [
     "ExecutionExistsError",
     "ExecutionFailedError",
     "ExecutionNotFoundError",
+    "ExecutionOpenError",
     "Failure",
     "Handle",
     "NonRetryableError",

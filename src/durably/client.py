@@ -39,7 +39,7 @@ from durably.ports.messages import Delivery
 from durably.ports.records import Record, Reply, Status
 from durably.runtime.queries import answer_query
 from durably.runtime.resets import fork_execution
-from durably.runtime.start import checked_request_id, existing_record, send_event, start_execution
+from durably.runtime.start import existing_record, send_event, start_execution
 from durably.steering import Steering
 
 A = TypeVar("A")
@@ -143,7 +143,16 @@ class Client(Completions, Steering):
             if cursor is None:
                 return
 
-    def fork(self, execution_id: str, new_id: str, /, *, to_event: int = 1, input_: str | None = None) -> Handle[Any]:
+    def fork(
+        self,
+        execution_id: str,
+        new_id: str,
+        /,
+        *,
+        to_event: int = 1,
+        input_: str | None = None,
+        request_id: str | None = None,
+    ) -> Handle[Any]:
         """Start another execution with the history of this one through `to_event`.
 
         Args:
@@ -151,11 +160,16 @@ class Client(Completions, Steering):
             new_id: of the new one.
             to_event: number in the history of the last event to keep.
             input_: another input, JSON text by parameter name; only with `to_event` 1.
+            request_id: the same fork under the same id happens once, and returns the same execution.
+
+        An orchestrator that makes `ctx.execution_id` part of what it asks for (inputs of activities, ids of children
+        that it chooses) asks for something else under another id: a fork that keeps such events stalls as
+        non-deterministic, naming both. Terminate it, and fork from an event before the first of them, or from 1.
 
         Raises:
             ExecutionNotFoundError: there is no such execution.
             ExecutionExistsError: the new id is taken.
-            ClientError: there is no such event, or the input was changed after it was used.
+            ClientError: there is no such event, the input was changed after it was used, or it is a schedule.
             PayloadError: the input does not fit the orchestrator.
         """
         if input_ is not None:
@@ -168,6 +182,7 @@ class Client(Completions, Steering):
             new_id,
             to_event=to_event,
             input_=input_,
+            request_id=self._request_id(request_id),
             code_version=self._registry.code_version,
         )
         return Handle(self, new_id, record.gen)
@@ -248,7 +263,7 @@ class Client(Completions, Steering):
             ExecutionClosedError: it has ended.
         """
         payload_shape, result_shape = map(self._registry.codec.value, (update.payload_type, update.result_type))
-        id_ = checked_request_id(request_id) or self._new_id()
+        id_ = self._request_id(request_id)
         record = existing_record(self._backend, execution_id)
         reply = self._backend.read_reply(record.key, id_)
         if reply is None:
@@ -308,14 +323,9 @@ class Client(Completions, Steering):
 
     # --- inside --------------------------------------------------------------------------------------------
 
-    def _new_id(self) -> str:
-        return self._entropy.ulid(self._clock.now_ms())
-
     def _signal(self, signal: Signal[T], payload: T, request_id: str | None) -> SignalReceived:
         text = self._registry.codec.value(signal.payload_type).encode(payload)
-        return SignalReceived(
-            name=signal.name, payload=text, request_id=checked_request_id(request_id) or self._new_id()
-        )
+        return SignalReceived(name=signal.name, payload=text, request_id=self._request_id(request_id))
 
     @property
     def _plain(self) -> Shape:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from durably.api.names import check_execution_id
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
 from durably.api.registry import Registry
 from durably.core.errors import ClientError
 from durably.core.events import ExecutionCancelRequested, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
 from durably.ports.backend import Backend
 from durably.ports.clock import Clock, Entropy
+from durably.ports.records import CLOSED, Record, Status
+from durably.runtime.purging import ended_record, purge_closed, purge_execution, purgeable
 from durably.runtime.resets import reset_execution, retry_execution
-from durably.runtime.start import existing_record, send_event
+from durably.runtime.start import checked_request_id, send_event
 
 
 class Steering:
@@ -19,6 +23,7 @@ class Steering:
     _registry: Registry
     _clock: Clock
     _entropy: Entropy
+    _pause: Callable[[float], object]
 
     def cancel(self, execution_id: str, reason: str = "cancelled by an operator") -> None:
         """Ask an execution to cancel itself: `CancelledError` where it waits. Asking twice is harmless.
@@ -29,36 +34,58 @@ class Steering:
         """
         send_event(self._backend, execution_id, ExecutionCancelRequested(reason=reason))
 
-    def suspend(self, execution_id: str, reason: str = "suspended by an operator") -> None:
+    def suspend(
+        self,
+        execution_id: str,
+        reason: str = "suspended by an operator",
+        *,
+        request_id: str | None = None,
+    ) -> None:
         """Keep the events of an execution, and run nothing, until it is resumed. Activities that run go on.
 
+        Args:
+            execution_id: which execution.
+            reason: for the history.
+            request_id: repeated under the same id after a `resume`, it does not suspend again.
+
         Raises:
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
-        send_event(
-            self._backend,
-            execution_id,
-            ExecutionSuspended(reason=reason, request_id=self._entropy.ulid(self._clock.now_ms())),
-        )
+        event = ExecutionSuspended(reason=reason, request_id=self._request_id(request_id))
+        send_event(self._backend, execution_id, event)
 
-    def resume(self, execution_id: str, reason: str = "resumed by an operator") -> None:
+    def resume(
+        self,
+        execution_id: str,
+        reason: str = "resumed by an operator",
+        *,
+        request_id: str | None = None,
+    ) -> None:
         """Apply what was kept since `suspend`. Resuming what is not suspended does nothing.
 
+        Args:
+            execution_id: which execution.
+            reason: for the history.
+            request_id: repeated under the same id after another `suspend`, it does not resume again.
+
         Raises:
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
-        send_event(
-            self._backend,
-            execution_id,
-            ExecutionResumed(reason=reason, request_id=self._entropy.ulid(self._clock.now_ms())),
-        )
+        event = ExecutionResumed(reason=reason, request_id=self._request_id(request_id))
+        send_event(self._backend, execution_id, event)
 
-    def retry(self, execution_id: str, reason: str = "retried by an operator") -> int:
+    def retry(self, execution_id: str, reason: str = "retried by an operator", *, request_id: str | None = None) -> int:
         """Open a failed, cancelled or terminated execution again at its last good point.
 
         The activities that made it fail run again; nothing that succeeded does.
+
+        Args:
+            execution_id: which execution.
+            reason: for the history.
+            request_id: the same retry under the same id happens once, and returns the same run. The last 20 retries
+                and resets of an execution are remembered.
 
         Returns:
             Number of the new run.
@@ -66,18 +93,35 @@ class Steering:
         Raises:
             ExecutionNotFoundError: there is no such execution.
             NothingToRetryError: it is open, or it completed.
+            ContendedError: it kept changing; try again.
         """
-        version = self._registry.code_version
-        run = retry_execution(self._backend, self._clock, self._entropy, execution_id, reason, code_version=version)
+        run = retry_execution(
+            self._backend,
+            self._clock,
+            self._entropy,
+            execution_id,
+            reason,
+            request_id=self._request_id(request_id),
+            code_version=self._registry.code_version,
+            pause=self._pause,
+        )
         return run.run
 
-    def reset(self, execution_id: str, to_event: int, reason: str = "reset by an operator") -> int:
+    def reset(
+        self,
+        execution_id: str,
+        to_event: int,
+        reason: str = "reset by an operator",
+        *,
+        request_id: str | None = None,
+    ) -> int:
         """Go back to an event of the current run. What came after it is gone, but for signals.
 
         Args:
             execution_id: which execution, open or closed.
             to_event: number in its history of the last event to keep.
             reason: for the history.
+            request_id: as for `retry`.
 
         Returns:
             Number of the new run.
@@ -85,6 +129,7 @@ class Steering:
         Raises:
             ExecutionNotFoundError: there is no such execution.
             ClientError: there is no such event.
+            ContendedError: it kept changing, or continues as new and whoever does that died; try again in a minute.
         """
         run = reset_execution(
             self._backend,
@@ -93,7 +138,9 @@ class Steering:
             execution_id,
             to_event=to_event,
             reason=reason,
+            request_id=self._request_id(request_id),
             code_version=self._registry.code_version,
+            pause=self._pause,
         )
         return run.run
 
@@ -106,16 +153,58 @@ class Steering:
         """
         send_event(self._backend, execution_id, ExecutionTerminated(reason=reason))
 
-    def purge(self, execution_id: str) -> None:
+    def purge(self, execution_id: str, *, dry_run: bool = False) -> None:
         """Delete everything that is stored of a closed execution. For 15 days its id remembers that it was.
 
-        Purging again what was purged finishes what a crash left.
+        Purging again what was purged finishes what a crash left. With `dry_run` nothing is deleted.
 
         Raises:
             ExecutionNotFoundError: there is none.
-            ClientError: it is open.
+            ExecutionOpenError: it has not ended.
         """
-        record = self._backend.read_record(check_execution_id(execution_id))
-        if record is None or not record.closed or not self._backend.purge(record):
-            state = existing_record(self._backend, execution_id).status
-            raise ClientError(f"Execution {execution_id!r} is {state}: terminate it first, or purge it again.")
+        record = ended_record(self._backend, execution_id)
+        if not dry_run:
+            purge_execution(self._backend, self._clock, record)
+
+    def purge_closed(
+        self,
+        *,
+        closed_before: datetime,
+        status: Status | None = None,
+        orchestrator: str | None = None,
+        dry_run: bool = False,
+    ) -> Iterator[Record]:
+        """Purge the executions that were closed before an instant, one at each step of the iterator.
+
+        Take as many steps as there is time for. Whoever stops in between repeats the call, which finds what is left.
+
+        Args:
+            closed_before: an aware instant.
+            status: only those that ended so; None for all that have ended.
+            orchestrator: only those of that name.
+            dry_run: delete nothing; the records are those that would go.
+
+        Returns:
+            The records of what is gone, as they were. On AWS the list that it reads from lags by about a second.
+
+        Raises:
+            ClientError: the instant has no time zone, or the status is that of open executions.
+        """
+        if closed_before.tzinfo is None:
+            raise ClientError(f"closed_before must have a time zone, got {closed_before.isoformat()}.")
+        if status is not None and status not in CLOSED:
+            raise ClientError(f"Only what has ended can be purged, and what is {status} has not.")
+        closed_before_ms = round(closed_before.timestamp() * 1000)
+        if dry_run:
+            return purgeable(self._backend, closed_before_ms=closed_before_ms, status=status, orchestrator=orchestrator)
+        return purge_closed(
+            self._backend, self._clock, closed_before_ms=closed_before_ms, status=status, orchestrator=orchestrator
+        )
+
+    def _request_id(self, given: str | None) -> str:
+        """That of the caller, who may repeat the request, or a fresh one.
+
+        Raises:
+            InvalidIdError: it is too long.
+        """
+        return checked_request_id(given) or self._entropy.ulid(self._clock.now_ms())

@@ -87,6 +87,7 @@ def event_view(entry: HistoryEntry) -> dict[str, Any]:
     return {
         "number": entry.number,
         "turn": entry.turn,
+        "code_version": entry.code_version,
         "event": entry.event.kind,
         "at": None if at_ms is None else instant(at_ms).isoformat(),
         "applied": entry.applied,

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from durably.adapters.tokens import HmacTokenSigner
-from durably.core.errors import ActivityError
+from durably.core.errors import ActivityError, ExecutionFailedError
 from durably.core.events import ActivityCompleted
 from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import CallbackDeadline, EventMessage, Outgoing
@@ -89,6 +89,42 @@ def test_a_dead_letter_is_given_up_where_its_body_is_gone_and_kept_where_it_is_f
     assert cloud.size("activities-dead") == left
     kept = cloud.s3.list_objects_v2(Bucket="bucket", Prefix="dead-letters/").get("Contents", [])
     assert len(kept) == 1 - left
+
+
+def test_an_execution_is_told_that_the_task_it_waits_for_is_lost(cloud: Cloud) -> None:
+    cloud.client.start("x-1", programs.asker, "q" * 300_000)
+    cloud.poll(EVENTS)
+    (passing,) = cloud.s3.list_objects_v2(Bucket="bucket", Prefix="messages/")["Contents"]
+    cloud.s3.delete_object(Bucket="bucket", Key=passing["Key"])
+    with pytest.raises(ExecutionFailedError, match=r"is lost: .*messages/.* but it is not there"):
+        cloud.result("x-1")
+    assert calls["ask"] == 0
+    assert cloud.s3.list_objects_v2(Bucket="bucket", Prefix="dead-letters/")["KeyCount"] == 1
+
+
+@pytest.mark.parametrize(
+    ("id_", "told"),
+    [
+        ("task.3.2", "ActivityFailed(3, 2)"),
+        ("completed.3.1", "ActivityFailed(3, 1)"),
+        ("deadline.3.1.1700000000000", "ActivityFailed(3, 1)"),
+        ("start.3", "ChildFailed(3)"),
+        ("returned.3", "ChildFailed(3)"),
+        ("signal.3", "SignalFailed(3)"),
+        ("fired.3", None),
+        ("wake.3.1", None),
+    ],
+)
+def test_whoever_asked_is_told_of_what_is_lost(cloud: Cloud, id_: str, told: str | None) -> None:
+    cloud.client.start("x-1", programs.asker, "q")
+    run = cloud.run_of("x-1")
+    lost = {"execution": "x-1", "due_ms": 0, "gen": run.gen, "ref": f"{'0' * 64}:1:passing"}
+    for name in (f"{run.gen}.1.{id_}", f"{run.gen}.signal.1.task.3.2"):  # the second one is a signal's, named by a user
+        send(cloud, "activities-dead", json.dumps({"id": name, **lost}))
+    cloud.poll("activities-dead")
+    events = [body["message"]["event"] for body in cloud.bodies(EVENTS) if body["message"]["kind"] == "EventMessage"]
+    numbers = [[str(event[key]) for key in ("seq", "attempt") if key in event] for event in events]
+    assert [f"{event['kind']}({', '.join(n)})" for event, n in zip(events, numbers, strict=True)] == [told] * bool(told)
 
 
 def test_a_message_of_a_newer_version_waits_for_a_newer_worker(cloud: Cloud) -> None:

@@ -41,16 +41,6 @@ def test_a_schedule_starts_executions_that_its_users_function_runs(cloud: Cloud,
     assert not list(schedules.list())
 
 
-def test_a_paused_schedule_still_takes_a_trigger(cloud: Cloud) -> None:
-    schedules = Schedules(cloud.client)
-    schedules.create("s", Every(timedelta(days=1)), report, "by hand")
-    schedules.pause("s", "holidays")
-    execution_id = schedules.trigger("s")
-    cloud.run(until=lambda: execution_id in finished(cloud))
-    assert cloud.client.wait(execution_id) == "by hand None"
-    assert schedules.describe("s").schedule.note == "holidays"
-
-
 def test_a_redelivered_timer_starts_nothing_twice(cloud: Cloud) -> None:
     schedules = Schedules(cloud.client)
     schedules.create("s", Every(timedelta(minutes=10)), report, "x")

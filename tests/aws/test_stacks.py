@@ -112,6 +112,18 @@ def test_histories_are_exported_and_replayed(
     assert verdict(*other) == verdict(str(file), *other) == (1, "diverged")
 
 
+def test_the_outside_world_is_answered_for(cloud: Cloud, told: Told) -> None:
+    cloud.client.start("asker-1", programs.asker, "q")
+    cloud.run(until=lambda: "q/1" in programs.seen)
+    assert told("heartbeat", "--token", programs.seen["q/1"]) == (0, {"cancelled": False})
+    (waiting,) = told("show", "asker-1")[1]["activities"]
+    assert told("complete", "asker-1", str(waiting["seq"]), "4")[0] == 0
+    cloud.run(until=lambda: cloud.closed("asker-1"))
+    assert told("result", "asker-1")[1]["result"] == 4
+    assert told("purge", "asker-1", "--yes")[0] == 0
+    assert told("list") == (0, [])
+
+
 def test_schedules_are_created_and_listed(cloud: Cloud, told: Told, flows: Callable[[str], list[str]]) -> None:
     create = ("schedules", "create", "hourly", "pipeline", "--every", "1h", "--input", '{"n": 1}')
     assert told(*create, *flows(""))[0] == 0

@@ -200,6 +200,13 @@ def test_a_listing_can_be_narrowed_by_status_and_orchestrator(harness: Harness) 
     assert _walk(harness, 5, status="failed") == []
 
 
+def test_a_listing_can_begin_with_what_was_started_before_an_instant(harness: Harness) -> None:
+    _fill(harness)
+    page = harness.backend.list_records(started_before_ms=START_MS + 1, limit=2)
+    rest = harness.backend.list_records(started_before_ms=START_MS + 1, limit=2, cursor=page.cursor)
+    assert [entry.execution_id for entry in (*page.records, *rest.records)] == ["e2", "e1", "e0"]
+
+
 def test_a_record_created_between_two_pages_shifts_nothing(harness: Harness) -> None:
     _fill(harness)
     first = harness.backend.list_records(limit=3)

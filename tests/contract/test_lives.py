@@ -96,6 +96,19 @@ def test_replies_go_with_a_turn_or_not_at_all(harness: Harness) -> None:
     assert harness.backend.read_reply(RUN, "u-2") is None
 
 
+def test_a_rejection_takes_no_other_replys_place(harness: Harness) -> None:
+    harness.backend.create(creation())
+    done = Reply(run=RUN, request_id="u-1", result="1")
+    refused, late = (Reply(run=RUN, request_id=id_, accepted=False, failure=FAILURE) for id_ in ("u-1", "u-2"))
+    harness.backend.reply([done])
+    harness.backend.reply([refused, late])
+    assert harness.backend.read_reply(RUN, "u-1") == done
+    assert harness.backend.read_reply(RUN, "u-2") == late
+    harness.backend.commit([TurnCommit(run=RUN, turn=turn(2), replies=(refused, replace(done, request_id="u-2")))])
+    assert harness.backend.read_reply(RUN, "u-1") == done
+    assert harness.backend.read_reply(RUN, "u-2") == replace(done, request_id="u-2")
+
+
 # --- purging ------------------------------------------------------------------------------------------------------
 
 
@@ -148,3 +161,27 @@ def test_a_large_life_is_purged_whole(harness: Harness) -> None:
     assert harness.backend.purge(found)
     assert harness.backend.load_turns(RUN) == []
     assert found.gen == GEN
+
+
+def test_a_purged_life_is_not_opened_again_by_a_reset_that_was_under_way(harness: Harness) -> None:
+    closed(harness)
+    found = harness.backend.read_record("packet-42")
+    assert found is not None
+    assert harness.backend.purge(found)
+    change = RecordChange(status="running", run=2, turn=0, code_version="v2", reopen=True)
+    harness.backend.commit([TurnCommit(run=RUN, turn=turn(3), successor=turn(1), change=change)])
+    left = harness.backend.read_record("packet-42")
+    assert left is not None
+    assert left.status == "purged"
+    assert harness.backend.purge(left)
+    assert harness.backend.load_turns(RUN.next) == []
+
+
+def test_no_purge_that_is_finished_is_listed(harness: Harness) -> None:
+    closed(harness)
+    found = harness.backend.read_record("packet-42")
+    assert found is not None
+    assert [each.execution_id for each in harness.backend.list_records(status="failed").records] == ["packet-42"]
+    harness.backend.purge(found)
+    for status in (None, "purged", "failed"):
+        assert harness.backend.list_records(status=status).records == ()

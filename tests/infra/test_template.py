@@ -237,7 +237,7 @@ def test_routes_lead_to_handlers_and_only_callbacks_are_open() -> None:
         expected = ("CallbacksIntegration", "NONE") if key in callbacks else ("ApiIntegration", "AWS_IAM")
         assert (integration, authorization) == expected
     source = "".join((ROOT / f"src/durably/aws/{name}.py").read_text() for name in ("api", "callbacks", "completions"))
-    found = re.findall(r'app\.(get|post|put)\("([^"]+)"\)', source)
+    found = re.findall(r'app\.(get|post|put|delete)\("([^"]+)"\)', source)
     served = {f"{method.upper()} {path}".replace("<", "{").replace(">", "}") for method, path in found}
     assert served == set(by_key)
     assert set(OPERATIONS) == served - callbacks

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from durably.api.activity import activity, callback_activity
 from durably.api.attempt import AttemptInfo, Callback, attempt_info
 from durably.core.errors import NonRetryableError, RetryAfterError
 from durably.core.retry import RetryPolicy
 
+if TYPE_CHECKING:
+    from tests.simulation.hearts import Hearts
+
 
 class Outside(Protocol):
-    """Who hears of requests that activities hand over."""
+    """Who hears of requests that activities hand over, and of their heartbeats."""
+
+    hearts: Hearts
 
     def asked(self, callback: Callback[int], n: int, plan: str, attempt: AttemptInfo) -> None: ...
 
@@ -25,6 +30,11 @@ _outside: list[Outside] = []
 def face(outside: Outside) -> None:
     """From now on requests go to `outside`."""
     _outside[:] = [outside]
+
+
+def outside() -> Outside:
+    """Who hears of it."""
+    return _outside[0]
 
 
 def answer(n: int) -> int:
@@ -101,6 +111,18 @@ def hurried(n: int) -> int:
     return answer(n)
 
 
+@activity
+def do(saga: str, step: int) -> None:
+    """A step of a saga."""
+
+
+@activity(retry=RetryPolicy(max_attempts=2))
+def undo(saga: str, step: int, fails: bool) -> None:
+    """Its compensation."""
+    if fails or (step and attempt_info().attempt == 1):
+        raise ValueError(f"step {step} stays done")
+
+
 @callback_activity(timeout=timedelta(hours=6))
 def ask(callback: Callback[int], n: int, plan: str) -> None:
     _outside[0].asked(callback, n, plan, attempt_info())
@@ -129,5 +151,5 @@ def invite(name: str, n: int, size: int, what: str) -> None:
 
 ACTIVITIES = (
     *(work, work_async, work_here, flaky, failing, hopeless, refusing, patient, once, unserialisable, overrun),
-    *(hurried, ask, ask_for_ever, ask_briefly, ask_again, invite),
+    *(hurried, do, undo, ask, ask_for_ever, ask_briefly, ask_again, invite),
 )

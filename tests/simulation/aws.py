@@ -321,7 +321,7 @@ class AwsWorld(World):
     def _drawn_program(self) -> Node:
         """A small one: moto is slow. `overrun` would really take its time here."""
         while True:
-            program = draw_program(self.rng, 4, sociable=False)
+            program = draw_program(self.rng, 4, sociable=False, beating=False)
             if "overrun" not in features(program):
                 return program
 

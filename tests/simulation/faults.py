@@ -218,10 +218,13 @@ class FaultyBackend:
         *,
         status: Status | None = None,
         orchestrator: str | None = None,
+        started_before_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        return self._inner.list_records(status=status, orchestrator=orchestrator, limit=limit, cursor=cursor)
+        return self._inner.list_records(
+            status=status, orchestrator=orchestrator, started_before_ms=started_before_ms, limit=limit, cursor=cursor
+        )
 
     def _call(self, name: str, operation: Callable[[], R]) -> R:
         self._faults.port(self._process, name, "before")

@@ -21,6 +21,7 @@ FINISHED = Query[int]("finished")
 MEDDLING = Query[int]("meddling")
 PROGRAMS: dict[str, Node] = {}
 DEPLOYED: list[str] = []
+BROKEN: list[str] = []
 
 
 class ProgramError(Exception):
@@ -63,7 +64,7 @@ def describe_failure(failure: Failure) -> str:
     if kind == "ActivityError" and failure.cause is not None:
         words = failure.message.split()  # "activity NAME failed at attempt N: ..."
         return f"{words[1]} {words[5].rstrip(':')} {failure.cause.type}"
-    if kind.endswith("ExceptionGroup"):
+    if kind.endswith("ExceptionGroup") or kind == "SagaCompensationError":
         return f"[{', '.join(sorted(describe_failure(member) for member in failure.members))}]"
     if kind == "ProgramError":
         return f"ProgramError {failure.message}"
@@ -122,6 +123,13 @@ class Interpreter:
 
 def promise(kept: bool, otherwise: str) -> None:
     if not kept:
+        raise BrokenPromiseError(otherwise)
+
+
+def always(kept: bool, otherwise: str) -> None:
+    """A promise that is kept also where nobody learns how it ended: in what is cancelled, in turns that are lost."""
+    if not kept:
+        BROKEN.append(otherwise)
         raise BrokenPromiseError(otherwise)
 
 

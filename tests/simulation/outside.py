@@ -10,18 +10,27 @@ from typing import TYPE_CHECKING
 from durably.api.attempt import AttemptInfo, Callback
 from durably.api.orchestrator import IdReuse, StartOptions
 from durably.client import Client
-from durably.core.errors import ExecutionClosedError, ExecutionExistsError, ExecutionNotFoundError, StorageError
+from durably.core.errors import (
+    ActivityNotAwaitedError,
+    ContendedError,
+    ExecutionClosedError,
+    ExecutionExistsError,
+    ExecutionNotFoundError,
+    StorageError,
+)
 from durably.core.events import ExecutionTerminated
 from durably.core.failures import Failure
 from durably.ports.tokens import TokenClaims
-from durably.runtime.callbacks import CallbackAnswer, complete_callback, fail_callback
+from durably.runtime.callbacks import CallbackAnswer, Verdict, beat_callback, complete_callback, fail_callback
 from durably.runtime.runtime import Runtime
 from durably.runtime.start import send_event, start_execution
 from tests.simulation.activities import answer
 from tests.simulation.conversing import HELLO
 from tests.simulation.faults import Crash
+from tests.simulation.hearts import Hearts
 from tests.simulation.interpret import interpret
 from tests.simulation.operators import Operators
+from tests.simulation.schedules import Timekeepers
 from tests.simulation.senders import Senders
 
 if TYPE_CHECKING:
@@ -56,6 +65,7 @@ class Token:
 
     claims: TokenClaims
     n: int
+    key: str = ""
     accepted: str | None = None
     tried: set[str] = field(default_factory=set)
 
@@ -71,8 +81,10 @@ class Outsiders:
         self.terminated: dict[str, list[str | None]] = {}
         self.broken: list[str] = []
         clients = [client_of(runtime) for runtime in self.runtimes]
+        self.hearts = Hearts(world)
         self.senders = Senders(world, clients)
         self.operators = Operators(world, clients)
+        self.timekeepers = Timekeepers(world, clients)
 
     def suspend(self) -> None:
         self.world.let_others_go_on()
@@ -156,10 +168,11 @@ class Outsiders:
         delays = self.world.rng
         soon = delays.choice((0, 0, 100, 3_000, 20_000))
         steps = _PLANS[plan](attempt.attempt)
+        self.tokens[token].key = attempt.idempotency_key
         if plan == "impatient":
             self._call(token, steps, careless=False)
         elif steps:
-            delay = 15_000 if plan == "late" else soon
+            delay = {"late": 15_000, "late by key": 200_000}.get(plan, soon)
             self.world.at(delay, lambda: self._call(token, steps, careless=plan == "careless"))
 
     def _call(self, token: str, steps: tuple[str, ...], *, careless: bool) -> None:
@@ -172,18 +185,48 @@ class Outsiders:
             if not careless:
                 self.world.at(1_000, lambda: self._call(token, steps, careless=careless))
             return
-        self._judge(self.tokens[token], step, verdict.verdict)
+        self._judge(self.tokens[token], step, verdict)
         if later:
-            self.world.at(self.world.rng.choice((0, 1_000)), lambda: self._call(token, tuple(later), careless=careless))
+            pauses = (1_000, 20_000) if step.startswith("beat") else (0, 1_000)
+            self.world.at(self.world.rng.choice(pauses), lambda: self._call(token, tuple(later), careless=careless))
 
-    def _answered(self, token: str, step: str) -> CallbackAnswer:
+    def _answered(self, token: str, step: str) -> Verdict:
         runtime = self.world.rng.choice(self.runtimes)
-        right = answer(self.tokens[token].n)
+        known = self.tokens[token]
+        right = answer(known.n)
         if step == "fail":
-            return fail_callback(runtime, token, REFUSED)
+            return fail_callback(runtime, token, REFUSED).verdict
         if step == "forged":
-            return complete_callback(runtime, token[:-1] + ("A" if token[-1] != "A" else "B"), str(right))
-        return complete_callback(runtime, token, {"ok": str(right), "late": str(right), "wrong": '"?"'}.get(step, "0"))
+            return complete_callback(runtime, token[:-1] + ("A" if token[-1] != "A" else "B"), str(right)).verdict
+        if step == "beat":
+            details = json.dumps(self.hearts.saying(known.claims.key, known.claims.attempt), separators=(",", ":"))
+            return self._heard(known, beat_callback(runtime, token, details))
+        if step.endswith("by key"):
+            return self._managed(client_of(runtime), known, known.key, step)
+        if step.endswith("by number"):  # of the current run, whichever that is
+            record = self.world.store.read_record(known.claims.key.run.execution_id)
+            if record is None or record.key != known.claims.key.run:
+                return "gone"
+            return self._managed(self.world.calm_client(), known, known.claims.key.seq, step)
+        payload = {"ok": str(right), "late": str(right), "wrong": '"?"'}.get(step, "0")
+        return complete_callback(runtime, token, payload).verdict
+
+    def _heard(self, token: Token, told: CallbackAnswer) -> Verdict:
+        if told.cancelled and not self.hearts.nobody_waits(token.claims.key, token.claims.attempt):
+            self.broken.append(f"a heartbeat was answered {told}, {token.claims}")
+        return told.verdict
+
+    def _managed(self, client: Client, token: Token, activity: int | str, step: str) -> Verdict:
+        """Answer without the token."""
+        key = token.claims.key
+        try:
+            if step.startswith("beat"):
+                client.heartbeat_activity(key.run.execution_id, activity, self.hearts.saying(key, None))
+            else:
+                client.complete_activity(key.run.execution_id, activity, answer(token.n))
+        except (ActivityNotAwaitedError, ExecutionClosedError, ExecutionNotFoundError):
+            return "gone"
+        return "accepted"
 
     def _judge(self, token: Token, step: str, verdict: str) -> None:
         """Whether P7 allows the answer."""
@@ -192,8 +235,8 @@ class Outsiders:
         reused = record is not None and record.gen != token.claims.key.run.gen
         if not _ALLOWED.get(step, _anything)(token, verdict, reused):
             self.broken.append(f"P7: {step} was answered {verdict}, accepted was {token.accepted}, {token.claims}")
-        if verdict == "accepted":
-            token.accepted = token.accepted or step
+        if verdict == "accepted" and not step.startswith("beat"):
+            token.accepted = token.accepted or step.partition(" by ")[0]
 
 
 def client_of(runtime: Runtime) -> Client:
@@ -202,7 +245,7 @@ def client_of(runtime: Runtime) -> Client:
 
 
 def _never_pause(seconds: float) -> None:
-    raise AssertionError("somebody waits who should ask again later")
+    raise ContendedError("somebody waits, and asks again later instead")
 
 
 def _ok(token: Token, verdict: str, reused: bool) -> bool:
@@ -230,6 +273,7 @@ _ALLOWED: dict[str, Callable[[Token, str, bool], bool]] = {
     "late": lambda _token, verdict, _reused: verdict == "gone",
     "forged": lambda _token, verdict, _reused: verdict == "unauthorised",
     "fail": lambda _token, verdict, _reused: verdict in {"accepted", "gone"},
+    "beat": lambda _token, verdict, _reused: verdict in {"accepted", "gone"},
 }
 
 
@@ -246,4 +290,9 @@ _PLANS: dict[str, Callable[[int], tuple[str, ...]]] = {
     "second": lambda attempt: ("ok",) if attempt > 1 else (),
     "fail then succeed": lambda attempt: ("ok",) if attempt > 1 else ("fail",),
     "careless": lambda _: ("ok",),
+    "beats": lambda _: ("beat", "beat", "beat", "ok"),
+    "dies": lambda attempt: ("beat", "ok") if attempt > 1 else ("beat", "beat"),
+    "by key": lambda _: ("beat by key", "ok by key", "ok by key"),
+    "by number": lambda _: ("beat by number", "ok by number"),
+    "late by key": lambda attempt: ("ok by key",) if attempt in {1, 10} else (),
 }

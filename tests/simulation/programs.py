@@ -37,6 +37,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "ask_for_ever": ("on time", "twice", "failing", "impatient"),
     "ask_briefly": ("late", "never"),
     "ask_again": ("second", "fail then succeed", "careless"),
+    "ask_alive": ("beats", "dies", "by key", "by number", "late by key"),
 }
 _LEAVES = (
     *("work",) * 6,
@@ -49,26 +50,34 @@ PLANS: dict[str, tuple[str, ...]] = {
     "receive": ("one by one", "together", "iterated", "impatient", "buffered", "raced", "unreadable"),
     "tell": ("self", "parent", "nobody"),
     "updated": ("at once", "slowly"),
+    "beat": ("steady", "fails", "silent", "mute"),
+    "beat_once": ("steady", "silent"),
+    "learn": ("obedient", "stubborn"),
+    "saga": ("kept", "fails", "parallel", "half", "undo fails"),
+    "map": ("bounded", "tolerated", "too many", "not one"),
     "child": (
         *("awaited", "awaited", "handle", "patient", "chosen", "taken", "cancelled", "obeys", "hurried", "forgotten"),
         *("left terminate", "left cancel", "left abandon"),
     ),
 }
 _SOCIABLE_LEAVES = ("receive", "receive", "tell", "updated", "patched", "status")
+_BEATING_LEAVES = ("beat", "beat", "beat_once", "learn", "ask_alive")
 _RAISING = frozenset({"raise", "failing", "hopeless", "refusing", "unserialisable", "overrun", "refused", "missing"})
 _SEQUENTIAL = ("seq", "seq", "helper", "generator", "abandoned", "cleanup", "in_time", "waited", "loop", "attempt")
 _CONCURRENT = (
     *("gather", "gather", "exceptions", "group", "group_fails", "timeout", "wait_for", "shield", "outlived"),
     *("cancel", "race", "completed", "wait", "event", "lock", "semaphore", "condition", "queue", "background"),
+    *("saga", "saga", "map", "first"),
 )
 
 
 class _Author:
-    def __init__(self, rng: Random, statements: int, *, sociable: bool) -> None:
+    def __init__(self, rng: Random, statements: int, *, sociable: bool, beating: bool) -> None:
         self.rng = rng
         self.left = statements
         self.n = 0
         self.sociable = sociable
+        self.beating = beating
 
     def node(self, depth: int, *, safe: bool) -> Node:
         """A statement; one that raises nothing, if `safe`."""
@@ -88,9 +97,12 @@ class _Author:
             return Node(kind, n, rng.randrange(2, 4), "", parts)
         kind = rng.choice(_CONCURRENT)
         parts = tuple(self.node(depth - 1, safe=True) for _ in range(rng.randrange(1, 4)))
-        if kind == "group_fails" and safe:
-            return Node("attempt", n, 0, "", (Node(kind, n, rng.randrange(5_000), "", parts),))
-        return Node(kind, n, rng.randrange(5_000), "", parts)
+        if kind in PLANS:
+            made = Node(kind, n, rng.randrange(1, 4), rng.choice(PLANS[kind]), parts)
+        else:
+            made = Node(kind, n, rng.randrange(5_000), "", parts)
+        raises = kind == "group_fails" or (kind == "saga" and made.plan != "kept")
+        return Node("attempt", n, 0, "", (made,)) if safe and raises else made
 
     def child(self, depth: int, *, safe: bool) -> Node:
         n, plan = self.n, self.rng.choice(PLANS["child"])
@@ -101,6 +113,8 @@ class _Author:
     def leaf(self, *, safe: bool) -> Node:
         rng, n = self.rng, self.n
         kind = rng.choice(_SOCIABLE_LEAVES if self.sociable and rng.randrange(5) == 0 else _LEAVES)
+        if self.beating and rng.randrange(12) == 0:
+            kind = rng.choice(_BEATING_LEAVES)
         plan, size = "", rng.randrange(1, 4)
         if kind in PLANS:
             plan = rng.choice(PLANS[kind])
@@ -111,9 +125,9 @@ class _Author:
         return Node("attempt", n, 0, "", (made,)) if safe and raises else made
 
 
-def draw_program(rng: Random, statements: int = 10, *, sociable: bool = True) -> Node:
-    """A program of about so many statements; `sociable` ones deal with others."""
-    author = _Author(rng, rng.randrange(1, statements + 1), sociable=sociable)
+def draw_program(rng: Random, statements: int = 10, *, sociable: bool = True, beating: bool = True) -> Node:
+    """A program of about so many statements; `sociable` ones deal with others, `beating` ones have heartbeats."""
+    author = _Author(rng, rng.randrange(1, statements + 1), sociable=sociable, beating=beating)
     parts = [author.node(3, safe=rng.randrange(4) > 0)]
     while author.left > 0:
         parts.append(author.node(3, safe=rng.randrange(8) > 0))
@@ -217,6 +231,15 @@ def _child(node: Node) -> Any:
         raise RaisedError(f"child {error}") from None
 
 
+def _saga(node: Node) -> Any:
+    value = expected(node.parts[0])
+    if node.plan == "kept":
+        return value
+    if node.plan == "undo fails":
+        raise RaisedError("[undo 2 builtins.ValueError]")
+    raise RaisedError("failing 2 builtins.ValueError" if node.plan == "half" else f"ProgramError {node.n}")
+
+
 def _caught(node: Node) -> Any:
     try:
         return expected(node.parts[0])
@@ -233,9 +256,11 @@ def _with_word(node: Node) -> Any:
 
 
 _EXPECTED: dict[str, Callable[[Node], Any]] = {
-    **dict.fromkeys(("work", "work_async", "work_here", "by_name", "flaky", "patient"), _value),
-    **dict.fromkeys(("clock", "drawn", "yield", "sleep", "once", "hurried", "ask_again"), _word),
-    **dict.fromkeys(("timeout", "wait_for", "cancel", "race", "background"), _word),
+    **dict.fromkeys(
+        ("work", "work_async", "work_here", "by_name", "flaky", "patient", "ask_alive", "beat", "beat_once"), _value
+    ),
+    **dict.fromkeys(("clock", "drawn", "yield", "sleep", "once", "hurried", "ask_again", "learn"), _word),
+    **dict.fromkeys(("timeout", "wait_for", "cancel", "race", "background", "map", "first"), _word),
     **dict.fromkeys(("ask", "ask_for_ever"), _asked),
     **dict.fromkeys(("seq", "gather", "exceptions", "group", "wait", "generator"), _all),
     **dict.fromkeys(("event", "lock", "semaphore"), _all),
@@ -255,6 +280,7 @@ _EXPECTED: dict[str, Callable[[Node], Any]] = {
     **dict.fromkeys(("patched", "obey"), _value),
     "report": lambda node: "child program",
     "child": _child,
+    "saga": _saga,
     "attempt": _caught,
     "loop": _repeated,
     "cleanup": _with_word,

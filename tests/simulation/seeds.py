@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from durably.core.events import ExecutionStarted
-from tests.simulation.interpret import program_of
+from tests.simulation.interpret import interpret, program_of
 from tests.simulation.invariants import violations
 from tests.simulation.programs import features
 from tests.simulation.world import Mode, Parts, World
@@ -59,7 +59,7 @@ def broken_by(world: World) -> list[str]:
     """Run a world to its end; what it broke."""
     try:
         world.run()
-        return list(violations(world))
+        return violations(world)
     except Exception:
         return [traceback.format_exc()]
 
@@ -98,5 +98,5 @@ def _count(report: Report, world: World) -> None:
         turns = world.store.load_turns(record.key)
         report.turns += len(turns)
         started = turns[0].inbound[0]
-        if isinstance(started, ExecutionStarted):
+        if isinstance(started, ExecutionStarted) and record.orchestrator == interpret.name:
             report.features.update(features(program_of(started.input)))

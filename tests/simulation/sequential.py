@@ -9,6 +9,7 @@ from typing import Any
 
 from durably.core.errors import ActivityError, ActivityTimeoutError, AttemptLostError
 from tests.simulation import activities as acts
+from tests.simulation import hearts
 from tests.simulation.activities import answer
 from tests.simulation.interpret import DAY, BrokenPromiseError, Interpreter, ProgramError, Statement, describe, promise
 from tests.simulation.programs import Node
@@ -50,6 +51,17 @@ async def _hurried(_: Interpreter, node: Node) -> Any:
 
 async def _ask_again(_: Interpreter, node: Node) -> Any:
     return await _settled(node, acts.ask_again(node.n, node.plan), ActivityTimeoutError)
+
+
+async def _learn(_: Interpreter, node: Node) -> Any:
+    beating = asyncio.create_task(hearts.beat_for_ever(node.n, node.plan))
+    try:
+        await asyncio.sleep(4 * node.size)
+    finally:
+        beating.cancel()
+    [result] = await asyncio.gather(beating, return_exceptions=True)
+    promise(isinstance(result, asyncio.CancelledError), f"a cancelled activity: {result!r}")
+    return node.kind
 
 
 async def _clock(it: Interpreter, node: Node) -> Any:
@@ -165,6 +177,10 @@ SEQUENTIAL: dict[str, Statement] = {
     "ask_for_ever": _calls(lambda node: acts.ask_for_ever(node.n, node.plan)),
     "ask_briefly": _calls(lambda node: acts.ask_briefly(node.n, node.plan)),
     "ask_again": _ask_again,
+    "ask_alive": _calls(lambda node: hearts.ask_alive(node.n, node.plan)),
+    "beat": _calls(lambda node: hearts.beat(node.n, node.plan)),
+    "beat_once": _calls(lambda node: hearts.beat_once(node.n, node.plan)),
+    "learn": _learn,
     "by_name": _by_name,
     "refused": _refused,
     "missing": _missing,

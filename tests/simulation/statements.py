@@ -7,8 +7,10 @@ from durably.codec.payloads import PydanticCodec
 from tests.simulation.activities import ACTIVITIES
 from tests.simulation.concurrent import CONCURRENT
 from tests.simulation.conversing import CONVERSING
+from tests.simulation.hearts import HEARTS
 from tests.simulation.interpret import STATEMENTS, interpret
 from tests.simulation.sequential import SEQUENTIAL
+from tests.simulation.together import TOGETHER
 
-STATEMENTS.update({**SEQUENTIAL, **CONCURRENT, **CONVERSING})
-REGISTRY = Registry([interpret], ACTIVITIES, codec=PydanticCodec(verify="always"), code_version="simulated")
+STATEMENTS.update({**SEQUENTIAL, **CONCURRENT, **CONVERSING, **TOGETHER})
+REGISTRY = Registry([interpret], [*ACTIVITIES, *HEARTS], codec=PydanticCodec(verify="always"), code_version="simulated")

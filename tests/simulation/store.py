@@ -62,6 +62,12 @@ class SimulatedQueue(MessageQueue):
             for queued in due[:limit]
         ]
 
+    def extend(self, delivery: Delivery, until_ms: int) -> None:
+        """The delivery's lease lasts longer, if it has not ended."""
+        queued = self._by_receipt.get(delivery.receipt)
+        if queued is not None:
+            queued.visible_at_ms = until_ms
+
     def expire(self, delivery: Delivery, now_ms: int) -> None:
         """The delivery's lease ends."""
         self._by_receipt.pop(delivery.receipt).visible_at_ms = now_ms
@@ -80,6 +86,13 @@ class Store(MemoryBackend):
         super().__init__(clock, visibility_ms=LEASE_MS)
         self.queue = self._queue = SimulatedQueue(forgets)
         self.graves: list[Record] = []
+        self.written: Callable[[ActivityItem], None] = _unheard
+
+    def settle(self, settlement: Settlement) -> SettleOutcome:
+        outcome = super().settle(settlement)
+        if outcome.written and settlement.item is not None:
+            self.written(settlement.item)
+        return outcome
 
     def create(self, creation: Creation, *, keep: bool = False) -> CreateOutcome:
         found = self.read_record(creation.record.execution_id)
@@ -101,6 +114,10 @@ class Store(MemoryBackend):
     def records(self) -> list[Record]:
         """Of all lives, the oldest first."""
         return [*self.graves, *(wire.decode_record(body) for body in self._records.values())]
+
+
+def _unheard(item: ActivityItem) -> None:
+    pass
 
 
 class StepwiseBackend:
@@ -224,10 +241,13 @@ class StepwiseBackend:
         *,
         status: Status | None = None,
         orchestrator: str | None = None,
+        started_before_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        return self._store.list_records(status=status, orchestrator=orchestrator, limit=limit, cursor=cursor)
+        return self._store.list_records(
+            status=status, orchestrator=orchestrator, started_before_ms=started_before_ms, limit=limit, cursor=cursor
+        )
 
 
 _: type[Backend] = StepwiseBackend

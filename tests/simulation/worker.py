@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durably.api.attempt import current_attempt
-from durably.core.errors import ContendedError, StorageError
-from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, Errand
+from durably.core.errors import ActivityCancelledError, ContendedError, StorageError
+from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery, Errand, HeartbeatCheck
 from durably.runtime.attempt import (
     Answer,
     Attempt,
@@ -20,9 +21,11 @@ from durably.runtime.attempt import (
 )
 from durably.runtime.callbacks import callback_deadline
 from durably.runtime.errands import run_errand
+from durably.runtime.heartbeats import check_heartbeat
 from durably.runtime.runtime import Runtime
 from durably.runtime.turn import TurnTaker
 from tests.simulation.faults import Crash
+from tests.simulation.store import LEASE_MS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -66,8 +69,9 @@ class Worker:
         self._doomed = False
 
     def suspend(self) -> None:
+        life = self.life
         self.world.let_others_go_on()
-        if self._doomed:
+        if self._doomed or not self.alive or self.life != life:
             raise Crash("while it was suspended")
 
     def restart(self) -> None:
@@ -93,6 +97,8 @@ class Worker:
                     self._guarded(delivery, partial(self._open, delivery))
                 elif isinstance(message, CallbackDeadline):
                     self._guarded(delivery, partial(callback_deadline, self.runtime, delivery))
+                elif isinstance(message, HeartbeatCheck):
+                    self._guarded(delivery, partial(check_heartbeat, self.runtime, delivery))
                 elif isinstance(message, Errand):
                     self._guarded(delivery, partial(run_errand, self.runtime, delivery))
                 else:
@@ -135,7 +141,7 @@ class Worker:
         try:
             action()
         except (StorageError, ContendedError):
-            self._again([delivery])
+            self._again([delivery.once_more])
 
     def _open(self, delivery: Delivery) -> None:
         opened = open_attempt(self.runtime, delivery)
@@ -145,25 +151,43 @@ class Worker:
             self._answer(opened)
 
     def _run(self, attempt: Attempt, delivery: Delivery) -> None:
-        runtime = self.runtime
         self.world.ran(attempt)
-        outer = current_attempt.set(attempt.info)
         ending: Ending
         try:
-            value = attempt.call()
-            if attempt.is_async:
-                value = _drive(value)
-        except Exception as error:
-            ending = partial(attempt_raised, runtime, attempt, error)
+            with _current(attempt):
+                value = attempt.call()
+        except (Exception, ActivityCancelledError) as error:
+            ending = partial(attempt_raised, self.runtime, attempt, error)
         else:
-            ending = partial(attempt_returned, runtime, attempt, value)
-        finally:
-            current_attempt.reset(outer)
+            if attempt.is_async:
+                self._go_on(attempt, delivery, value)
+                return
+            ending = partial(attempt_returned, self.runtime, attempt, value)
+        self._over(attempt, delivery, ending)
+
+    def _go_on(self, attempt: Attempt, delivery: Delivery, coroutine: Any) -> None:
+        """Run an asynchronous activity until it ends or pauses."""
+        ending: Ending
+        try:
+            with _current(attempt):
+                pause_ms = coroutine.send(None)
+        except StopIteration as stop:
+            ending = partial(attempt_returned, self.runtime, attempt, stop.value)
+        except (Exception, ActivityCancelledError) as error:
+            ending = partial(attempt_raised, self.runtime, attempt, error)
+        else:
+            self.world.store.queue.extend(delivery, self.world.now_ms + pause_ms + LEASE_MS)
+            self._later(pause_ms, partial(self._beside, delivery, partial(self._go_on, attempt, delivery, coroutine)))
+            return
+        self._over(attempt, delivery, ending)
+
+    def _over(self, attempt: Attempt, delivery: Delivery, ending: Ending) -> None:
+        """The function has ended; that takes its time."""
         duration_ms = self.world.duration_ms(attempt.task)
         if attempt.timeout_ms is not None and duration_ms >= attempt.timeout_ms:
-            ending, duration_ms = partial(attempt_timed_out, runtime, attempt), attempt.timeout_ms
+            ending, duration_ms = partial(attempt_timed_out, self.runtime, attempt), attempt.timeout_ms
         if duration_ms:
-            self._later(duration_ms, partial(self._end_later, ending, delivery))
+            self._later(duration_ms, partial(self._beside, delivery, partial(self._end, ending)))
         else:
             self._end(ending)
 
@@ -172,11 +196,14 @@ class Worker:
         if answer is not None:
             self._answer(answer)
 
-    def _end_later(self, ending: Ending, delivery: Delivery) -> None:
-        """An activity's own thread reports, also while the one that takes turns is suspended."""
+    def _beside(self, delivery: Delivery, action: Callable[[], None]) -> None:
+        """What an activity's own thread does, also while the one that takes turns is suspended."""
+        life = self.life
         try:
-            self._guarded(delivery, partial(self._end, ending))
+            self._guarded(delivery, action)
         except Crash:
+            if self.life != life or not self.alive:
+                return
             if self.busy:
                 self._doomed = True
             else:
@@ -189,10 +216,10 @@ class Worker:
             settle_answer(self.runtime, answer)
 
 
-def _drive(coroutine: Any) -> Any:
-    """Run a coroutine that waits for nothing."""
+@contextmanager
+def _current(attempt: Attempt) -> Iterator[None]:
+    outer = current_attempt.set(attempt.info)
     try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    raise AssertionError("an activity of the simulation waits for something")
+        yield
+    finally:
+        current_attempt.reset(outer)

@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Literal
 
 from durably.adapters.tokens import HmacTokenSigner
+from durably.api import scheduler
 from durably.api.registry import Registry
 from durably.client import Client
 from durably.core import replay
@@ -24,7 +25,7 @@ from durably.runtime.runtime import Limits, Runtime
 from durably.runtime.turn import TurnTaker
 from tests.simulation import activities
 from tests.simulation.faults import Faults, FaultyBackend, Process, RandomFaults
-from tests.simulation.interpret import DEPLOYED, PROGRAMS
+from tests.simulation.interpret import BROKEN, DEPLOYED, PROGRAMS
 from tests.simulation.outside import Outsiders, Start
 from tests.simulation.programs import Node, child_programs, draw_program
 from tests.simulation.statements import REGISTRY
@@ -107,6 +108,8 @@ class World:
         self.mode = mode
         self.calm = calm
         self.sociable = mode != "aws"
+        self.beating = mode != "aws"
+        self.scheduling = mode != "aws"
         self.registry = parts.registry
         self.now_ms = START_MS
         self.steps = 0
@@ -124,12 +127,14 @@ class World:
         self.store = self._made_store()
         self._limits = limits or (Limits() if calm else self._drawn_limits())
         self.outstanding = 1_000 if calm else rng.choice((1, 2, 1_000, 1_000))
+        self.long_run = 500 if calm else rng.choice((10, 20, 500))
         self.shuffled = not calm and rng.random() < 0.7
         self.slow = not calm and rng.random() < 0.5
         embedded = mode == "atomic" and (calm or rng.random() < 0.5)
         workers = 1 if calm else rng.choice((1, 2, 2, 3))
         self.workers = [self._made_worker(embedded=embedded) for _ in range(workers)]
         self.outside = Outsiders(self)
+        self.store.written = self.outside.hearts.stored
         self._populate(programs)
 
     def _made_store(self) -> Store:
@@ -143,7 +148,7 @@ class World:
         return RandomFaults(rng, budget=rng.choice((0, 2, 6, 15, 30)), gap=rng.choice((2, 6, 15)))
 
     def _drawn_program(self) -> Node:
-        return draw_program(self.rng, 7, sociable=self.sociable)
+        return draw_program(self.rng, 7, sociable=self.sociable, beating=self.beating)
 
     def _drawn_limits(self) -> Limits:
         rng = self.rng
@@ -156,6 +161,9 @@ class World:
 
     def _populate(self, programs: Sequence[Node]) -> None:
         rng, outside = self.rng, self.outside
+        if not programs and self.scheduling and not self.calm and rng.randrange(16) == 0:
+            outside.timekeepers.will_create()
+            return
         if not programs:
             programs = [self._drawn_program() for _ in range(rng.choice((1, 1, 1, 2, 3)))]
         for index, program in enumerate(programs):
@@ -264,16 +272,25 @@ class World:
         """
         activities.face(self.outside)
         DEPLOYED.clear()
-        before = replay.MAX_OUTSTANDING
-        replay.MAX_OUTSTANDING = self.outstanding
+        BROKEN.clear()
         try:
-            with _errors_of(self.broken):
+            with self.in_force(), _errors_of(self.broken):
                 while self.step():
                     pass
         finally:
-            replay.MAX_OUTSTANDING = before
+            self.broken.extend(BROKEN)
             for worker in self.workers:
                 worker.close()
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """What is constant elsewhere has this world's values."""
+        before = replay.MAX_OUTSTANDING, scheduler._LONG
+        replay.MAX_OUTSTANDING, scheduler._LONG = self.outstanding, self.long_run
+        try:
+            yield
+        finally:
+            replay.MAX_OUTSTANDING, scheduler._LONG = before
 
     def step(self, until_ms: int | None = None) -> bool:
         """One thing happens; False if nothing is left to do, or nothing before `until_ms`."""

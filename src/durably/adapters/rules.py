@@ -39,7 +39,7 @@ def tombstone(record: Record) -> Record:
 def applies(change: RecordChange, record: Record) -> bool:
     """Whether a change of this life's record is newer than what changed it last, and allowed."""
     newer = (change.run, change.turn) > (record.run, record.turn)
-    return newer and (change.reopen or not record.closed)
+    return newer and record.status != "purged" and (change.reopen or not record.closed)
 
 
 def changed(record: Record, change: RecordChange) -> Record:
@@ -80,6 +80,17 @@ def decode_cursor(cursor: str) -> tuple[int, str]:
         f"expected the cursor of an earlier page, got {cursor[:80]!r}; "
         "list again without a cursor, and pass on what the page holds, unchanged."
     )
+
+
+def begins_before(cursor: str | None, started_before_ms: int | None) -> tuple[int, str] | None:
+    """Start and id before which a page begins, None for the newest.
+
+    Raises:
+        ClientError: the cursor is none.
+    """
+    if cursor is not None:
+        return decode_cursor(cursor)
+    return None if started_before_ms is None else (started_before_ms, "")
 
 
 def check_limit(limit: int) -> None:

@@ -66,7 +66,8 @@ class Activity(Generic[P, R]):
         """A coroutine of the activity's result."""
         loop = _get_running_loop()
         if isinstance(loop, OrchestratorLoop):
-            execution = cast(Execution, loop.owner)
+            owner: Any = loop.owner
+            execution: Execution = owner
             prepared: _Prepared | None = execution.prepared.get(self._key)
             if prepared is None:
                 prepared = execution.prepared[self._key] = self._prepare(execution.codec)

@@ -9,6 +9,7 @@ from typing import Any
 from durably.core.errors import DefinitionError, InvalidIdError
 from durably.core.keys import PERSISTED_NAME
 
+SCHEDULER = "durably.schedule"  # the orchestrator behind every schedule
 _ID = re.compile(r"[A-Za-z0-9._:/@=+\-]{1,256}")
 
 

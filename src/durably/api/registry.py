@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from durably.core.execution import Program
 from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape
 
 _OWN = "durably."
+_VERSION = "DURABLY_CODE_VERSION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Registry:
         orchestrators: declared with `@orchestrator`.
         activities: declared with `@activity` or `@callback_activity`.
         codec: prepares payload shapes.
-        code_version: recorded with each turn; by default a hash of the source files of the orchestrators.
+        code_version: recorded with each turn; by default what the variable DURABLY_CODE_VERSION says, else a hash of the
+            source files of the orchestrators.
 
     Raises:
         DefinitionError: two definitions share a name, or an annotation cannot be resolved.
@@ -71,7 +74,7 @@ class Registry:
         for activity in activities:
             for name in self._add_activity(activity):
                 self._claim(name, activity.implementation, sources)
-        self.code_version = code_version or _hash_of(orchestrator_functions)
+        self.code_version = code_version or os.environ.get(_VERSION) or _hash_of(orchestrator_functions)
 
     @property
     def orchestrator_names(self) -> tuple[str, ...]:

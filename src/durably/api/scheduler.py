@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, cast
 
 from durably.api.activity import activity
+from durably.api.names import SCHEDULER
 from durably.api.orchestrator import orchestrator
 from durably.api.schedules import (
     COMMAND,
@@ -77,7 +78,7 @@ def find_instants(when: When, after: datetime, until: datetime) -> Instants:
     return Instants(passed, None, all=len(passed) < _MOST_AT_ONCE)
 
 
-@orchestrator(name="durably.schedule")
+@orchestrator(name=SCHEDULER)
 async def run_schedule(ctx: Context, schedule: Schedule, action: Action, progress: Progress | None = None) -> None:
     """Start executions at the instants of a schedule until it has no more of them, or is terminated."""
     await _Scheduler(ctx, schedule, action, progress).run()
@@ -105,11 +106,13 @@ class _Scheduler:
         self.unannounced: set[str] = set()
         self.announced = asyncio.Event()
         self.alarm: tuple[datetime, asyncio.Task[None]] | None = None
+        self.heard_at: datetime | None = None  # a command that is not obeyed yet
 
     async def run(self) -> None:
         ctx = self.ctx
         ctx.on_query(STATE, self.state)
-        command = asyncio.create_task(ctx.receive(COMMAND))
+        command = asyncio.create_task(self.hear())
+        self.begin_buffered()
         while True:
             await self.pass_time()
             self.begin_buffered()
@@ -124,7 +127,13 @@ class _Scheduler:
             self.bury_the_ended()
             if command.done():
                 await self.obey(command.result())
-                command = asyncio.create_task(ctx.receive(COMMAND))
+                self.heard_at = None
+                command = asyncio.create_task(self.hear())
+
+    async def hear(self) -> Command:
+        command = await self.ctx.receive(COMMAND)
+        self.heard_at = self.ctx.now()
+        return command
 
     @property
     def has_ended(self) -> bool:
@@ -132,12 +141,17 @@ class _Scheduler:
 
     # --- time --------------------------------------------------------------------------------------------------
 
+    @property
+    def now(self) -> datetime:
+        """The time, which stands still between a command and obeying it: what is due later is due after it."""
+        return self.heard_at or self.ctx.now()
+
     async def pass_time(self) -> None:
         """Deal with the instants that have passed."""
-        while self.heeds_time and not (self.sure and (self.next is None or self.due(self.next) > self.ctx.now())):
+        while self.heeds_time and not (self.sure and (self.next is None or self.due(self.next) > self.now)):
             if self.is_long and self.schedule.overlap == "allow_all":
                 return  # the next run goes on with it
-            schedule, now = self.schedule, self.ctx.now()
+            schedule, now = self.schedule, self.now
             oldest = now - schedule.catch_up - schedule.jitter
             found = await find_instants(schedule.when, max(self.since, oldest), now)
             self.sure, self.next = found.all, found.next
@@ -166,8 +180,8 @@ class _Scheduler:
 
     def skip_to_now(self) -> None:
         """What is due by now was skipped."""
-        self.deaf_until = self.ctx.now()
-        self.since = max(self.since, self.deaf_until - self.schedule.jitter)
+        self.deaf_until = self.now
+        self.since = max(self.since, self.now - self.schedule.jitter)
         self.sure = False
 
     def due(self, instant: datetime) -> datetime:
@@ -290,7 +304,7 @@ class _Scheduler:
             case Change(schedule, action):
                 self.schedule = replace(schedule, paused=self.schedule.paused, note=self.schedule.note)
                 self.action = action or self.action
-                self.since = max(self.since, self.ctx.now())
+                self.since = max(self.since, self.now)
                 self.sure = False
 
     @property

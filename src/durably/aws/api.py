@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
@@ -20,6 +21,7 @@ from durably.aws.forms import (
     LONGEST_WAIT_S,
     F,
     ForkForm,
+    OnceForm,
     ReasonForm,
     ResetForm,
     SignalForm,
@@ -40,6 +42,7 @@ from durably.core.errors import (
     ExecutionClosedError,
     ExecutionExistsError,
     ExecutionNotFoundError,
+    ExecutionOpenError,
     NothingToRetryError,
     PayloadError,
     QueryError,
@@ -50,7 +53,7 @@ from durably.core.errors import (
     UpdateFailedError,
     UpdateRejectedError,
 )
-from durably.ports.records import LISTED, Record, Status
+from durably.ports.records import CLOSED, LISTED, Record, Status
 from durably.runtime.start import existing_record, start_execution
 from durably.views import description_view, history_view, record_view, result_view, update_view
 
@@ -62,6 +65,7 @@ _STATUS: dict[type[DurablyError], int] = {
     ExecutionNotFoundError: 404,
     UnknownOrchestratorError: 404,
     ExecutionExistsError: 409,
+    ExecutionOpenError: 409,
     NothingToRetryError: 409,
     ExecutionClosedError: 410,
     QueryError: 422,
@@ -71,6 +75,8 @@ _STATUS: dict[type[DurablyError], int] = {
     StorageError: 503,
 }
 _LARGEST_PAGE = 1000
+_PURGE_MS = 6_000  # and then the one that was begun
+_ENDED = tuple(status for status in LISTED if status in CLOSED)
 
 
 class _RefusedBodyError(Exception):
@@ -112,6 +118,8 @@ class ApiHandler:
         app.post("/executions/<execution_id>/retry")(self._retry)
         app.post("/executions/<execution_id>/reset")(self._reset)
         app.post("/executions/<execution_id>/forks")(self._fork)
+        app.delete("/executions/<execution_id>")(self._purge)
+        app.delete("/executions")(self._purge_closed)
         app.get("/openapi.json")(self._openapi)
         add_completions(app, lambda: self._surroundings, lambda: self._registry)
         app.exception_handler(DurablyError)(self._refuse)
@@ -156,11 +164,8 @@ class ApiHandler:
 
     def _list(self) -> Response[str]:
         asked = self._query("status", "orchestrator", "limit", "cursor")
-        status = cast("Status | None", asked.get("status"))
-        if status is not None and status not in LISTED:
-            raise ClientError(f"status must be one of {', '.join(LISTED)}, got {status!r}.")
         page = self._surroundings.backend.list_records(
-            status=status,
+            status=_status(asked, LISTED),
             orchestrator=asked.get("orchestrator"),
             limit=_number(asked, "limit", default=100),
             cursor=asked.get("cursor"),
@@ -233,35 +238,67 @@ class ApiHandler:
         return self._steer(execution_id, self._client.cancel, "cancellation")
 
     def _suspend(self, execution_id: str) -> Response[str]:
-        return self._steer(execution_id, self._client.suspend, "suspension")
+        form = self._form(OnceForm)
+        self._client.suspend(unquote(execution_id), form.reason, request_id=form.request_id)
+        return _on_its_way("suspension", execution_id)
 
     def _resume(self, execution_id: str) -> Response[str]:
-        return self._steer(execution_id, self._client.resume, "resumption")
+        form = self._form(OnceForm)
+        self._client.resume(unquote(execution_id), form.reason, request_id=form.request_id)
+        return _on_its_way("resumption", execution_id)
 
     def _terminate(self, execution_id: str) -> Response[str]:
         return self._steer(execution_id, self._client.terminate, "termination")
 
     def _steer(self, execution_id: str, steer: Callable[[str, str], None], what: str) -> Response[str]:
-        form = self._form(ReasonForm)
-        id_ = unquote(execution_id)
-        steer(id_, form.reason)
-        return answer(202, {"message": f"The {what} of {id_} is on its way."})
+        steer(unquote(execution_id), self._form(ReasonForm).reason)
+        return _on_its_way(what, execution_id)
 
     def _retry(self, execution_id: str) -> Response[str]:
-        form = self._form(ReasonForm)
-        self._client.retry(unquote(execution_id), form.reason)
+        form = self._form(OnceForm)
+        self._client.retry(unquote(execution_id), form.reason, request_id=form.request_id)
         return self._record(200, unquote(execution_id))
 
     def _reset(self, execution_id: str) -> Response[str]:
         form = self._form(ResetForm)
-        self._client.reset(unquote(execution_id), form.to_event, form.reason)
+        self._client.reset(unquote(execution_id), form.to_event, form.reason, request_id=form.request_id)
         return self._record(200, unquote(execution_id))
 
     def _fork(self, execution_id: str) -> Response[str]:
         form = self._form(ForkForm)
         input_ = None if form.input is None else _text(form.input)
-        self._client.fork(unquote(execution_id), form.execution_id, to_event=form.to_event, input_=input_)
-        return self._record(201, form.execution_id)
+        source, of = unquote(execution_id), self._surroundings
+        asked_at_ms = of.clock.now_ms()
+        self._client.fork(source, form.execution_id, to_event=form.to_event, input_=input_, request_id=form.request_id)
+        return self._started(existing_record(of.backend, form.execution_id), asked_at_ms)
+
+    def _purge(self, execution_id: str) -> Response[str]:
+        self._query()
+        id_ = unquote(execution_id)
+        self._client.purge(id_)
+        return answer(200, {"execution_id": id_, "status": "purged"})
+
+    def _purge_closed(self) -> Response[str]:
+        """As many as there is time for, and at most `limit`; `more` says whether any may be left."""
+        asked = self._query("closed_before", "status", "orchestrator", "limit", "dry_run")
+        limit, of = _number(asked, "limit", default=100), self._surroundings
+        until_ms = of.clock.now_ms() + _PURGE_MS
+        found = self._client.purge_closed(
+            closed_before=_instant(asked, "closed_before"),
+            status=_status(asked, _ENDED),
+            orchestrator=asked.get("orchestrator"),
+            dry_run=_yes(asked, "dry_run"),
+        )
+        records: list[Record] = []
+        more = True
+        while len(records) < limit and of.clock.now_ms() < until_ms:
+            record = next(found, None)
+            if record is None:
+                more = False
+                break
+            records.append(record)
+        view = {"executions": [record_view(record) for record in records], "more": more}
+        return answer_large(self._app.current_event, view)
 
     def _openapi(self) -> Response[str]:
         from durably.aws.openapi import document  # only who asks pays for it
@@ -315,6 +352,10 @@ class ApiHandler:
         return asked
 
 
+def _on_its_way(what: str, execution_id: str) -> Response[str]:
+    return answer(202, {"message": f"The {what} of {unquote(execution_id)} is on its way."})
+
+
 def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
@@ -330,3 +371,30 @@ def _number(
         bounds = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ClientError(f"{name} must be a whole number {bounds}, got {text[:80]!r}.")
     return number
+
+
+def _status(asked: Mapping[str, str], allowed: Sequence[Status]) -> Status | None:
+    status = cast("Status | None", asked.get("status"))
+    if status is not None and status not in allowed:
+        raise ClientError(f"status must be one of {', '.join(allowed)}, got {status!r:.80}.")
+    return status
+
+
+def _instant(asked: Mapping[str, str], name: str) -> datetime:
+    text = asked.get(name, "")
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise ClientError(
+            f"{name} must be an instant with its time zone, such as 2030-01-31T12:00:00Z, got {text!r:.80}."
+        )
+    return instant
+
+
+def _yes(asked: Mapping[str, str], name: str) -> bool:
+    text = asked.get(name, "false")
+    if text not in ("true", "false"):
+        raise ClientError(f"{name} must be true or false, got {text!r:.80}.")
+    return text == "true"

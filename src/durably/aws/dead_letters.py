@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,11 @@ from durably.aws.batch import COMEBACKS, Batch, Response, comebacks, known_queue
 from durably.aws.local import is_local
 from durably.aws.surroundings import Surroundings, prepare_in_lambda
 from durably.codec.wire import WireError
-from durably.core.errors import StorageError
-from durably.ports.messages import ActivityTask, Delivery
+from durably.core.errors import NonRetryableError, StorageError
+from durably.core.events import ActivityFailed, ChildFailed, InboundEvent, SignalFailed
+from durably.core.failures import failure_of
+from durably.core.keys import RunKey
+from durably.ports.messages import ActivityTask, Delivery, EventMessage, Outgoing
 from durably.runtime.attempt import attempt_lost, settle_answer
 from durably.runtime.runtime import Runtime
 
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("durably.dead_letters")
 _UNREAD_COMEBACKS = 2
 _LOST = ("NoSuchKey", "404")
+_ID = re.compile(r"([^.]+)\.(\d{1,9})\.([a-z]+)\.(\d{1,9})(?:\.(\d{1,9}))?(?:\..*)?")  # gen, run, what, seq, attempt
+_OF_ACTIVITIES = ("task", "completed", "failed", "deadline", "check", "heartbeat")
+_OF_CHILDREN = ("start", "returned", "raised")
+_OF_SIGNALS = ("signal", "undelivered")
 _SCHEDULE = "SCHEDULE_ARN"  # a message attribute that the scheduler sets
 
 
@@ -45,7 +53,8 @@ def dead_letters_handler(*, surroundings: Surroundings | None = None) -> DeadLet
 class DeadLettersHandler:
     """Sends each dead letter back, unread at first: what killed its consumers may do so here, too.
 
-    Bodies that are no message of ours are put aside in the bucket under `dead-letters/`, for a person to look at.
+    Bodies that are no message of ours, and messages whose body in S3 is gone, are put aside in the bucket under
+    `dead-letters/`, for a person to look at; an execution that waits for one of these is told that it failed.
     """
 
     def __init__(self, surroundings: Surroundings | None) -> None:
@@ -79,6 +88,7 @@ class DeadLettersHandler:
         except StorageError as error:
             if isinstance(error.__cause__, aws_errors()) and code_of(error.__cause__) not in _LOST:
                 raise
+            self._tell(record, error)
             self._put_aside(record, error)
             return
         if isinstance(message, ActivityTask) and not is_local(message) and queue != settings.delay_queue:
@@ -100,6 +110,12 @@ class DeadLettersHandler:
         answer = attempt_lost(self._runtime, delivery)
         if answer is not None:
             settle_answer(self._runtime, answer)
+
+    def _tell(self, record: SQSRecord, error: StorageError) -> None:
+        """Tell the execution that a message about one of its requests cannot be read any more."""
+        news = _news_of_loss(record.body, error)
+        if news is not None:
+            self._surroundings.backend.send([Outgoing(news)])
 
     def _send_back(self, record: SQSRecord, queue: str) -> None:
         """Send the body to the queue it came from, under a deduplication id that the queue has not seen."""
@@ -130,6 +146,33 @@ class DeadLettersHandler:
             raise storage_error(f"put a dead letter aside as {key}", error) from error
         _logger.error("the dead letter %s is no message of ours and lies under %s: %s", record.message_id, key, reason)
         self._surroundings.backend.acknowledge([record.message_id])
+
+
+def _news_of_loss(body: str, error: StorageError) -> EventMessage | None:
+    """The failure that answers a request, where an envelope says whose its lost message was; what others sent has none.
+
+    Envelopes bear the ids of their messages.
+    """
+    try:
+        envelope = json.loads(body)
+        found = _ID.fullmatch(envelope["id"])
+        execution_id = envelope["execution"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    if found is None or not isinstance(execution_id, str):
+        return None
+    gen, run, what, seq, attempt = found.groups()
+    failure = failure_of(NonRetryableError(f"A message about this ({what}) is lost: {error}"))
+    event: InboundEvent
+    if what in _OF_CHILDREN:
+        event = ChildFailed(seq=int(seq), failure=failure)
+    elif what in _OF_SIGNALS:
+        event = SignalFailed(seq=int(seq), failure=failure)
+    elif what in _OF_ACTIVITIES and attempt is not None:
+        event = ActivityFailed(seq=int(seq), failure=failure, attempt=int(attempt))
+    else:
+        return None
+    return EventMessage(run=RunKey(execution_id, gen, int(run)), event=event)
 
 
 def _sent_body(record: SQSRecord) -> str:

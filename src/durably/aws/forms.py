@@ -36,6 +36,12 @@ class ReasonForm(Form):
     reason: str = Field("asked for through the API", description="Recorded in the history.")
 
 
+class OnceForm(ReasonForm):
+    """Why something is done to an execution, once."""
+
+    request_id: str | None = Field(None, description="The same request under the same request id is carried out once.")
+
+
 class SignalForm(Form):
     """A signal."""
 
@@ -61,7 +67,7 @@ class UpdateForm(Form):
     timeout: float = Field(5.0, ge=0, le=LONGEST_WAIT_S, description="Seconds to wait for the reply.")
 
 
-class ResetForm(ReasonForm):
+class ResetForm(OnceForm):
     """Where to go back to."""
 
     to_event: int = Field(ge=1, description="Number in the history of the last event to keep.")
@@ -73,6 +79,7 @@ class ForkForm(Form):
     execution_id: str = Field(description="Of the new execution.")
     to_event: int = Field(1, ge=1, description="Number in the history of the last event to keep.")
     input: dict[str, Any] | None = Field(None, description="Other arguments; with event 1 only.")
+    request_id: str | None = Field(None, description="The same fork under the same request id happens once.")
 
 
 F = TypeVar("F", bound=Form)

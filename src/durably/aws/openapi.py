@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from pydantic.json_schema import models_json_schema
 
@@ -16,6 +16,7 @@ from durably import __version__
 from durably.aws.forms import (
     ForkForm,
     Form,
+    OnceForm,
     ReasonForm,
     ResetForm,
     SignalForm,
@@ -23,19 +24,21 @@ from durably.aws.forms import (
     StartForm,
     UpdateForm,
 )
-from durably.ports.records import Status
+from durably.ports.records import LISTED
 
 _PARAMETERS: dict[str, dict[str, Any]] = {
-    "status": {"type": "string", "enum": list(get_args(Status))},
+    "status": {"type": "string", "enum": list(LISTED)},
     "orchestrator": {"type": "string"},
     "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
     "cursor": {"type": "string", "description": "Of the page before."},
+    "closed_before": {"type": "string", "format": "date-time"},
+    "dry_run": {"type": "boolean", "description": "Only say what would go."},
     "after": {"type": "integer", "minimum": 0, "description": "Number of the last event of the page before."},
 }
 _REFUSALS = {
     400: "The request is malformed; the message names the field.",
     404: "There is no such execution, orchestrator or activity that awaits a callback.",
-    409: "The id is taken, the execution has not failed, or another result was recorded.",
+    409: "The id is taken, the execution has not failed or not ended, or another result was recorded.",
     410: "The execution has ended.",
     413: "The body is too large.",
     415: "The body is not application/json.",
@@ -95,17 +98,28 @@ OPERATIONS: dict[str, Operation] = {
     ),
     f"GET {_ONE}/queries/{{name}}": Operation("Ask it, open or closed.", {200: "The answer."}, refusals=(404, 422)),
     f"POST {_ONE}/cancel": Operation("Ask it to cancel itself.", _ON_ITS_WAY, ReasonForm, refusals=(404, 410)),
-    f"POST {_ONE}/suspend": Operation("Keep its events, run nothing.", _ON_ITS_WAY, ReasonForm, refusals=(404, 410)),
-    f"POST {_ONE}/resume": Operation("Go on after a suspension.", _ON_ITS_WAY, ReasonForm, refusals=(404, 410)),
+    f"POST {_ONE}/suspend": Operation("Keep its events, run nothing.", _ON_ITS_WAY, OnceForm, refusals=(404, 410)),
+    f"POST {_ONE}/resume": Operation("Go on after a suspension.", _ON_ITS_WAY, OnceForm, refusals=(404, 410)),
     f"POST {_ONE}/terminate": Operation("End it without asking it.", _ON_ITS_WAY, ReasonForm, refusals=(404, 410)),
     f"POST {_ONE}/retry": Operation(
-        "Open it again at its last good point.", {200: "It goes on."}, ReasonForm, refusals=(404, 409)
+        "Open it again at its last good point.", {200: "It goes on."}, OnceForm, refusals=(404, 409)
     ),
     f"POST {_ONE}/reset": Operation(
         "Go back to an event, in a new run.", {200: "It goes on."}, ResetForm, refusals=(404,)
     ),
     f"POST {_ONE}/forks": Operation(
-        "Start another one from an event of this one.", {201: "Started."}, ForkForm, refusals=(404, 409)
+        "Start another one from an event of this one.",
+        {200: "It had been started already.", 201: "Started."},
+        ForkForm,
+        refusals=(404, 409),
+    ),
+    f"DELETE {_ONE}": Operation(
+        "Purge it: delete what is stored of it, once it has ended.", {200: "Purged."}, refusals=(404, 409)
+    ),
+    "DELETE /executions": Operation(
+        "Purge executions that were closed before an instant, for some seconds; `more` says whether any may be left.",
+        {200: "Those that are purged."},
+        parameters=("closed_before", "status", "orchestrator", "limit", "dry_run"),
     ),
     f"POST {_AN_ACTIVITY}/complete": Operation(
         "Complete a callback activity without its token; the body is the result.",

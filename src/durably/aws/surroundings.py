@@ -35,7 +35,7 @@ class Surroundings:
     Attributes:
         settings: names of the deployment's resources.
         limits: numbers that keep one execution from hurting others.
-        code_version: of the orchestrators, recorded with each turn; by default a hash of their source files.
+        code_version: of the orchestrators, recorded with each turn; by default as `Registry` has it.
         sleep: between two attempts at what the store refused.
     """
 

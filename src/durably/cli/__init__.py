@@ -55,10 +55,10 @@ def _run(options: Options) -> int:
             from durably.cli.schedules import schedules
 
             return schedules(options)
-        if options.command in ("complete", "fail"):
-            from durably.cli import completions
+        if options.command in ("complete", "fail", "heartbeat"):
+            from durably.cli.completions import COMPLETIONS
 
-            return completions.complete(options) if options.command == "complete" else completions.fail(options)
+            return COMPLETIONS[options.command](options)
         from durably.cli.commands import COMMANDS
 
         return COMMANDS[options.command](options)

@@ -29,6 +29,7 @@ STATUSES = (
     "cancelled",
     "terminated",
 )  # a purged one is in no list
+ENDED = STATUSES[3:]
 _ID_REUSE = ("reject", "allow_if_closed", "use_existing")
 _FORMATS = ("text", "json", "github")
 _LEVELS = ("debug", "info", "warning", "error")
@@ -93,11 +94,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_query(commands.add_parser("query", help="ask an execution, open or closed"))
     _add_update(commands.add_parser("update", help="send a request and print the reply"))
     for name, (help_, description) in _STEERING.items():
-        _add_steering(commands.add_parser(name, help=help_), description)
+        steering = commands.add_parser(name, help=help_)
+        _add_steering(steering, description)
+        if name not in ("cancel", "terminate"):  # repeated, those find it done
+            _add_request_id(steering, name)
     _add_reset(commands.add_parser("reset", help="go back to an event, in a new run"))
     _add_answer(commands.add_parser("complete", help="complete a callback activity"), "result", "RESULT")
     _add_answer(commands.add_parser("fail", help="fail a callback activity"), "message", "MESSAGE")
+    _add_heartbeat(commands.add_parser("heartbeat", help="say that a callback activity is being worked on"))
     _add_fork(commands.add_parser("fork", help="start another execution from an event of this one"))
+    _add_purge(commands.add_parser("purge", help="delete what is stored of executions that have ended"))
     from durably.cli.schedule_arguments import add_schedules
 
     add_schedules(commands.add_parser("schedules", help="start executions at instants"), _add_common)
@@ -176,7 +182,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--input", metavar="JSON", help='arguments by parameter name: \'{"name": "World"}\'')
     given.add_argument("--input-file", metavar="FILE", help="the same from a file; - for standard input")
     parser.add_argument("--id-reuse", choices=_ID_REUSE, default="reject", help="if the id is taken (default: reject)")
-    parser.add_argument("--request-id", metavar="TEXT", help="the same start under the same request id happens once")
+    _add_request_id(parser, "start")
     parser.add_argument("--pinned", action="store_true", help="only this version of the code runs it")
     _add_sources(parser)
     _add_wait(parser)
@@ -218,7 +224,7 @@ def _add_message(parser: argparse.ArgumentParser, kind: str) -> None:
     parser.add_argument("execution_id", metavar="ID", help="of the execution")
     parser.add_argument("name", metavar="NAME", help=f"of the {kind}")
     parser.add_argument("payload", metavar="JSON", help="what it carries; null for nothing")
-    parser.add_argument("--request-id", metavar="TEXT", help=f"the same {kind} under the same request id arrives once")
+    _add_request_id(parser, kind)
     _add_store(parser)
     _add_json(parser)
 
@@ -235,6 +241,7 @@ def _add_reset(parser: argparse.ArgumentParser) -> None:
         "Go back to an event of the current run, in a new one. Signals that came later are kept, results are not.",
     )
     _add_to_event(parser, required=True)
+    _add_request_id(parser, "reset")
 
 
 def _add_fork(parser: argparse.ArgumentParser) -> None:
@@ -243,6 +250,7 @@ def _add_fork(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("new_id", metavar="NEW_ID", help="of the new one")
     _add_to_event(parser, required=False)
     parser.add_argument("--input", metavar="JSON", help="another input, by parameter name; with event 1 only")
+    _add_request_id(parser, "fork")
     _add_sources(parser)
     _add_store(parser)
     _add_json(parser)
@@ -256,6 +264,45 @@ def _add_answer(parser: argparse.ArgumentParser, name: str, metavar: str) -> Non
     _add_one(parser)
     parser.add_argument("activity", type=_count, metavar="N", help="number of the activity in the history")
     parser.add_argument(name, metavar=metavar, help="JSON" if name == "result" else "why; its policy may try again")
+
+
+def _add_heartbeat(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Say that a callback activity is being worked on, and how far it got. The answer says whether anybody still "
+        "waits for it. Name it by execution and number, as `durably show` does, or by its callback's URL or token."
+    )
+    named = parser.add_mutually_exclusive_group(required=True)
+    named.add_argument("execution_id", nargs="?", metavar="ID", help="of the execution")
+    named.add_argument("--token", metavar="TOKEN", help="the callback's URL or the token in it, instead of ID and N")
+    parser.add_argument("activity", nargs="?", type=_count, metavar="N", help="number of the activity in the history")
+    parser.add_argument("--details", metavar="JSON", help="for the next attempt; without them the last ones stay")
+    _add_common(parser)
+
+
+def _add_purge(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Delete what is stored of executions that have ended: one by its id, or all that were closed before an "
+        "instant. Without --yes nothing is deleted, and what would be is listed. For 15 days the ids are remembered. "
+        "Interrupted, it is called again and goes on."
+    )
+    named = parser.add_mutually_exclusive_group(required=True)
+    named.add_argument("execution_id", nargs="?", metavar="ID", help="of one execution")
+    named.add_argument(
+        "--closed-before", type=_instant, metavar="WHEN", help="90m, 12h, 7d ago, or 2030-01-31, 2030-01-31T12:00+01:00"
+    )
+    parser.add_argument("--status", choices=ENDED, help="only what ended so; with --closed-before")
+    parser.add_argument("--orchestrator", metavar="NAME", help="only its executions; with --closed-before")
+    parser.add_argument(
+        "--limit", type=_count, default=1_000, metavar="N", help="how many at most (default: %(default)s)"
+    )
+    parser.add_argument("--yes", action="store_true", help="do it")
+    _add_common(parser)
+
+
+def _add_request_id(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--request-id", metavar="TEXT", help=f"the same {what} under the same request id happens once (default: new)"
+    )
 
 
 def _add_to_event(parser: argparse.ArgumentParser, *, required: bool) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from urllib.parse import urlsplit
 
+from durably.adapters.system import SystemClock, SystemEntropy
 from durably.cli.arguments import Options
-from durably.cli.opening import opened
+from durably.cli.opening import Opened, opened
 from durably.cli.output import print_json
-from durably.core.errors import PayloadError
+from durably.core.errors import ActivityNotAwaitedError, ClientError, PayloadError, TokenError
+from durably.runtime.callbacks import beat_attempt
+from durably.runtime.runtime import Essentials
 
 
 def complete(options: Options) -> int:
     """`durably complete`."""
-    try:
-        result = json.loads(options.result)
-    except (ValueError, RecursionError) as error:
-        raise PayloadError(f"The result is not JSON: {error}. Quote it for the shell: '{{...}}'.") from error
+    result = _json(options.result, "result")
     with opened(options) as file:
         file.client.complete_activity(options.execution_id, options.activity, result)
     return _said(options, "completed")
@@ -28,9 +30,56 @@ def fail(options: Options) -> int:
     return _said(options, "failed")
 
 
+def heartbeat(options: Options) -> int:
+    """`durably heartbeat`."""
+    details = None if options.details is None else _json(options.details, "details")
+    with opened(options) as file:
+        if options.token is not None:
+            cancelled = _beat_token(file, options.token, details)
+        elif options.activity is None:
+            raise ClientError(
+                f"Which activity of {options.execution_id}? Give its number, as `durably show` does, after the id."
+            )
+        else:
+            cancelled = file.client.heartbeat_activity(options.execution_id, options.activity, details)
+    if options.json:
+        print_json({"cancelled": cancelled})
+    else:
+        print("nobody waits for it any more: stop" if cancelled else "recorded; it is still waited for")
+    return 0
+
+
+def _beat_token(file: Opened, token: str, details: object) -> bool:
+    """A heartbeat under a token, or under the URL that holds it."""
+    if "/" in token:
+        token = urlsplit(token).path.partition("/callbacks/")[2].partition("/")[0]
+    try:
+        claims = file.signer().verify(token)
+    except TokenError as error:
+        raise ClientError("This is no token, and no URL with a token, of a callback here.") from error
+    surroundings = Essentials(
+        backend=file.backend, registry=file.client.registry, clock=SystemClock(), entropy=SystemEntropy()
+    )
+    text = None if details is None else json.dumps(details, ensure_ascii=False, separators=(",", ":"))
+    answer = beat_attempt(surroundings, claims, text)
+    if answer.verdict != "accepted":
+        raise ActivityNotAwaitedError(answer.message)
+    return bool(answer.cancelled)
+
+
+def _json(text: str, what: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PayloadError(f"The {what} is not JSON: {error}. Quote it for the shell: '{{...}}'.") from error
+
+
 def _said(options: Options, outcome: str) -> int:
     if options.json:
         print_json({"execution_id": options.execution_id, "activity": options.activity, "outcome": outcome})
     else:
         print(f"{outcome} activity {options.activity} of {options.execution_id}")
     return 0
+
+
+COMPLETIONS: dict[str, Callable[[Options], int]] = {"complete": complete, "fail": fail, "heartbeat": heartbeat}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +16,17 @@ from durably.codec.payloads import PydanticCodec
 from durably.core.errors import ConfigurationError
 from durably.ports.backend import Backend
 from durably.ports.records import Record
+from durably.ports.tokens import TokenSigner
 from durably.runtime.start import existing_record
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open store, and a client of it."""
+    """An open store, a client of it, and who signs its task tokens."""
 
     backend: Backend
     client: Client
+    signer: Callable[[], TokenSigner]
 
     def record(self, execution_id: str) -> Record:
         """The record of an execution that exists."""
@@ -34,9 +36,9 @@ class Opened:
 @contextmanager
 def opened(options: Options, registry: Registry | None = None, *, create: bool = False) -> Generator[Opened]:
     """The store, which must exist unless something is to be started in it."""
-    with opened_store(options, create=create) as backend:
+    with opened_store(options, create=create) as store:
         known = registry or Registry(codec=PydanticCodec())
-        yield Opened(backend, Client(backend, known, SystemClock(), SystemEntropy()))
+        yield Opened(store.backend, Client(store.backend, known, SystemClock(), SystemEntropy()), store.signer)
 
 
 def sources_of(options: Options) -> Sequence[str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 from durably.adapters.system import SystemClock, SystemEntropy
 from durably.cli.arguments import Options
 from durably.cli.opening import Opened, opened, registry_of, sources_of
-from durably.cli.output import print_json
+from durably.cli.output import moment, print_json
 from durably.cli.stores import is_anybody_there, who_comes
-from durably.core.errors import PayloadError, ResultTimeoutError, UpdateFailedError, UpdateRejectedError
+from durably.core.context import instant
+from durably.core.errors import ClientError, PayloadError, ResultTimeoutError, UpdateFailedError, UpdateRejectedError
 from durably.ports.records import Record
 from durably.views import record_view, update_view
 
@@ -70,7 +73,7 @@ def cancel(options: Options) -> int:
 def suspend(options: Options) -> int:
     """`durably suspend`."""
     with opened(options) as file:
-        file.client.suspend(options.execution_id, options.reason)
+        file.client.suspend(options.execution_id, options.reason, request_id=options.request_id)
         record = _once(file, options, lambda record: record.closed or record.status == "suspended")
     return _say(options, record, done=record.status == "suspended", otherwise=_later(options, "suspended"))
 
@@ -78,7 +81,7 @@ def suspend(options: Options) -> int:
 def resume(options: Options) -> int:
     """`durably resume`."""
     with opened(options) as file:
-        file.client.resume(options.execution_id, options.reason)
+        file.client.resume(options.execution_id, options.reason, request_id=options.request_id)
         record = _once(file, options, lambda record: record.status != "suspended")
     return _say(options, record, done=record.status != "suspended", otherwise=_later(options, "resumed"))
 
@@ -94,26 +97,78 @@ def terminate(options: Options) -> int:
 def retry(options: Options) -> int:
     """`durably retry`."""
     with opened(options) as file:
-        file.client.retry(options.execution_id, options.reason)
+        run = file.client.retry(options.execution_id, options.reason, request_id=options.request_id)
         record = file.record(options.execution_id)
-    return _say(options, record, done=False, otherwise=f"goes on in run {record.run}")
+    return _say(options, record, done=False, otherwise=f"goes on in run {run}")
 
 
 def reset(options: Options) -> int:
     """`durably reset`."""
     with opened(options) as file:
-        file.client.reset(options.execution_id, options.to_event, options.reason)
+        run = file.client.reset(options.execution_id, options.to_event, options.reason, request_id=options.request_id)
         record = file.record(options.execution_id)
-    return _say(options, record, done=False, otherwise=f"goes on in run {record.run}, from event {options.to_event}")
+    return _say(options, record, done=False, otherwise=f"goes on in run {run}, from event {options.to_event}")
 
 
 def fork(options: Options) -> int:
     """`durably fork`."""
     registry = None if options.input is None else registry_of(sources_of(options))
     with opened(options, registry) as file:
-        file.client.fork(options.execution_id, options.new_id, to_event=options.to_event, input_=options.input)
+        file.client.fork(
+            options.execution_id,
+            options.new_id,
+            to_event=options.to_event,
+            input_=options.input,
+            request_id=options.request_id,
+        )
         record = file.record(options.new_id)
     return _say(options, record, done=False, otherwise=f"started from {options.execution_id}, event {options.to_event}")
+
+
+def purge(options: Options) -> int:
+    """`durably purge`."""
+    with opened(options) as file:
+        if options.execution_id is not None:
+            return _say_purged(options, iter((_purge_one(options, file),)))
+        found = file.client.purge_closed(
+            closed_before=options.closed_before,
+            status=options.status,
+            orchestrator=options.orchestrator,
+            dry_run=not options.yes,
+        )
+        return _say_purged(options, found)
+
+
+def _purge_one(options: Options, file: Opened) -> Record:
+    if options.status is not None or options.orchestrator is not None:
+        raise ClientError("--status and --orchestrator choose among many, with --closed-before. Leave them out.")
+    record = file.backend.read_record(options.execution_id)
+    file.client.purge(options.execution_id, dry_run=not options.yes)
+    assert record is not None
+    return record
+
+
+def _say_purged(options: Options, found: Iterator[Record]) -> int:
+    """List what goes while it goes, at most `--limit`."""
+    records: list[Record] = []
+    for record in islice(found, options.limit):
+        records.append(record)
+        if not options.json:
+            print(f"{'purged' if options.yes else 'would purge'} {record.execution_id}  {_end_of(record)}")
+    if options.json:
+        print_json({"purged": options.yes, "executions": [record_view(record) for record in records]})
+    if len(records) == options.limit and options.execution_id is None:
+        print(f"that is the --limit of {options.limit}; there may be more", file=sys.stderr)
+    if not records:
+        print("there is nothing to purge", file=sys.stderr)
+    elif not options.yes:
+        print("nothing is deleted yet: --yes does it", file=sys.stderr)
+    return 0
+
+
+def _end_of(record: Record) -> str:
+    ended = "" if record.closed_at_ms is None else f" {moment(instant(record.closed_at_ms))}"
+    return f"{record.orchestrator}, {record.status}{ended}"
 
 
 def _payload(options: Options) -> str:
@@ -165,4 +220,5 @@ OPERATIONS: dict[str, Callable[[Options], int]] = {
     "retry": retry,
     "reset": reset,
     "fork": fork,
+    "purge": purge,
 }

@@ -82,6 +82,7 @@ def print_description(described: Description, result: str | None, now: datetime)
         ("ended", "" if ended is None else f"{moment(ended)} (after {duration(ended - described.started_at)})"),
         ("history", f"{_count(described.history_length, 'event')} received in {_count(described.turns, 'turn')}"),
         ("run", "" if described.run == 1 else str(described.run)),
+        ("code version", described.code_version),
         ("result", result or ""),
     ]
     for name, value in facts:

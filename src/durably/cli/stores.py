@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from durably.adapters.sqlite import SqliteBackend
@@ -11,10 +12,19 @@ from durably.adapters.system import SystemClock
 from durably.cli.arguments import Options
 from durably.core.errors import ConfigurationError, StorageError
 from durably.ports.backend import Backend
+from durably.ports.tokens import TokenSigner
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where executions are, and who signs their task tokens."""
+
+    backend: Backend
+    signer: Callable[[], TokenSigner]
 
 
 @contextmanager
-def opened_store(options: Options, *, create: bool = False) -> Generator[Backend]:
+def opened_store(options: Options, *, create: bool = False) -> Generator[Store]:
     """The store that the options name; a file must exist unless something is to be started in it.
 
     Raises:
@@ -30,7 +40,7 @@ def opened_store(options: Options, *, create: bool = False) -> Generator[Backend
             "--stack names a deployment."
         )
     with SqliteBackend(options.db, clock=SystemClock()) as backend:
-        yield backend
+        yield Store(backend, lambda: _signer_of(backend))
 
 
 def is_anybody_there(options: Options) -> str:
@@ -45,12 +55,21 @@ def who_comes(options: Options) -> str:
     return "its function comes to it" if options.stack is not None else f"a runtime serves {options.db}"
 
 
-def _deployed(stack: str) -> Backend:
+def _signer_of(backend: SqliteBackend) -> TokenSigner:
+    from durably.embedded.service import token_signer  # most commands do without
+
+    return token_signer(backend)
+
+
+def _deployed(stack: str) -> Store:
     try:
         from durably.adapters.aws import AwsBackend, Clients
+        from durably.adapters.aws.secrets import SecretTokenSigner
         from durably.adapters.aws.stacks import settings_of
 
-        clients = Clients()
-        return AwsBackend(settings_of(stack, clients), clients=clients, clock=SystemClock())
+        clients, clock = Clients(), SystemClock()
+        settings = settings_of(stack, clients)
+        backend = AwsBackend(settings, clients=clients, clock=clock)
     except ImportError as error:
         raise ConfigurationError(f"{error}: install durably with its extra, durably[aws].") from error
+    return Store(backend, lambda: SecretTokenSigner(settings, clients, clock))

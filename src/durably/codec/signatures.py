@@ -59,9 +59,10 @@ class Signature:
         bound = dict(zip(self._positional, args, strict=False))
         if kwargs:
             return self._bind_keywords(bound, kwargs)
-        for name in self.required:
-            if name not in bound:
-                raise TypeError(self._missing(bound))
+        if len(bound) < len(self.names):
+            for name in self.required:
+                if name not in bound:
+                    raise TypeError(self._missing(bound))
         return bound
 
     def _bind_keywords(self, bound: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:

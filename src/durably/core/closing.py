@@ -12,6 +12,7 @@ from itertools import chain, repeat
 from typing import Any
 
 _PATIENCE = 100
+_FRAMES = ("cr_frame", "ag_frame", "gi_frame")
 
 
 class Abandoned(BaseException):
@@ -35,8 +36,8 @@ def close_generator(context: Context, generator: AsyncGenerator[Any, Any]) -> Ke
 
 
 def is_alive(closable: Any) -> bool:
-    """Whether a coroutine or an asynchronous generator has not ended."""
-    return (closable.ag_frame if hasattr(closable, "ag_frame") else closable.cr_frame) is not None
+    """Whether a coroutine has not ended: a native one, an asynchronous generator, or asyncio's around an awaitable."""
+    return any(getattr(closable, frame, None) is not None for frame in _FRAMES)
 
 
 def _close(context: Context, closable: Any, close: Callable[[], object]) -> KeyboardInterrupt | None:

@@ -14,7 +14,7 @@ from durably.core.channels import Query, Signal, Update
 from durably.core.commands import CallSite
 from durably.core.flow import map_items, race
 from durably.core.saga import Saga
-from durably.core.sites import frame_at
+from durably.core.sites import caller_at, frame_at
 
 if TYPE_CHECKING:
     from durably.core.execution import Execution
@@ -217,7 +217,7 @@ class Context:
             ExceptionGroup: of all failures, where too many were.
             ValueError: `concurrency` or `tolerated_failures` makes no sense.
         """
-        return map_items(fn, items, concurrency, tolerated_failures)
+        return map_items(fn, items, concurrency, tolerated_failures, caller_at(frame_at(1)))
 
     @overload
     def race(self, first: Awaitable[T], second: Awaitable[T2], /) -> Coroutine[Any, Any, T | T2]: ...

@@ -225,6 +225,10 @@ class ExecutionNotFoundError(ClientError):
     """No execution has this id."""
 
 
+class ExecutionOpenError(ClientError):
+    """The execution is open; only what has ended can be purged."""
+
+
 class ExecutionClosedError(ClientError):
     """The execution is closed; it accepts nothing more."""
 

@@ -18,6 +18,14 @@ from durably.core.options import ActivityOptions, ChildOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rewind:
+    """A retry or reset, and the run that it began."""
+
+    request_id: str
+    run: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionStarted:
     """The first event of a run: which orchestrator, with which input, under which random seed.
 
@@ -26,6 +34,7 @@ class ExecutionStarted:
         origin: number of the run in which this history began; children are named after it.
         seen: ids of recent requests (signals and such) that earlier runs got, so that their copies are known.
         pinned: the only code version that may take this execution's turns; empty for that of the first one taken.
+        resets: the last retries and resets of this life, so that their repetitions are known.
     """
 
     orchestrator: str
@@ -37,6 +46,7 @@ class ExecutionStarted:
     origin: int = 1
     seen: tuple[str, ...] = ()
     pinned: str | None = None
+    resets: tuple[Rewind, ...] | None = None
     at_ms: int = 0
     kind: Literal["ExecutionStarted"] = "ExecutionStarted"
 
@@ -187,11 +197,15 @@ class ExecutionReset:
     Attributes:
         applied: how many inbound events of this run the next one has applied already.
         dropped: ordinals of later inbound events that the next run does not get.
+        request_id: of whoever asked for it, so that its repetition finds the run that it began.
+        begins: number of that run.
     """
 
     applied: int
     dropped: tuple[int, ...] = ()
     reason: str
+    request_id: str | None = None
+    begins: int | None = None
     at_ms: int = 0
     kind: Literal["ExecutionReset"] = "ExecutionReset"
 

@@ -34,7 +34,6 @@ from durably.core.commands import (
 from durably.core.context import Context
 from durably.core.errors import (
     ActivityError,
-    ExecutionClosedError,
     NotDurableError,
     PayloadError,
     ReadOnlyError,
@@ -72,7 +71,6 @@ from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape, checked_s
 from durably.core.sites import outside_call_site
 
 _DROPPED = (ScheduleActivity, StartTimer, ScheduleChild, SendSignal)  # nobody would get the answer
-_ENDED_BEFORE = "The execution ended before the handler of the update did."
 MAX_STEPS = 1_000_000
 MAX_TIMER_MS = 100 * 366 * 24 * 3600 * 1000
 
@@ -111,16 +109,6 @@ class PreparedActivity:
     options: ActivityOptions | None
 
 
-class _Waiting:
-    """An activity whose result somebody awaits."""
-
-    __slots__ = ("activity", "future")
-
-    def __init__(self, activity: PreparedActivity, future: asyncio.Future[str]) -> None:
-        self.activity = activity
-        self.future = future
-
-
 class Execution:
     """The live state of one run.
 
@@ -150,7 +138,7 @@ class Execution:
         self._loop = OrchestratorLoop(self, max_steps=max_steps)  # type: ignore[abstract]
         self._seq = 0
         self._commands: dict[Hashable, Command] = {}
-        self._activities: dict[int, _Waiting] = {}
+        self._activities: dict[int, tuple[PreparedActivity, asyncio.Future[str]]] = {}
         self._timers: dict[int, Timer] = {}
         self._root: asyncio.Task[Any] | None = None
         self._stalled: Stall | None = None
@@ -175,6 +163,11 @@ class Execution:
     def cancel_requested(self) -> bool:
         """Whether somebody asked for the orchestrator's cancellation."""
         return self._cancel_reason is not None
+
+    @property
+    def continued(self) -> bool:
+        """Whether the run has ended and the execution goes on in another."""
+        return self.closed and self._continuation is not None
 
     # --- events in, commands out -----------------------------------------------------------------------
 
@@ -233,7 +226,7 @@ class Execution:
         seq = self.next_seq()
         future: asyncio.Future[str] = asyncio.Future(loop=self._loop)
         self._commands[seq] = ScheduleActivity(seq, activity.name, input_, activity.options, activity.same, site)
-        self._activities[seq] = _Waiting(activity, future)
+        self._activities[seq] = activity, future
         try:
             text = await future
         except asyncio.CancelledError:
@@ -345,7 +338,8 @@ class Execution:
 
     def next_seq(self) -> int:
         """The number of the next request."""
-        self.may_change("this")
+        if self._reading:
+            self.may_change("this")
         if self._abandoned:
             raise Stall("The execution is being abandoned; its clean-up code cannot ask for anything.")
         self._seq += 1
@@ -390,7 +384,7 @@ class Execution:
             case ActivityCompleted():
                 waiting = self._activities.pop(event.seq, None)
                 if waiting is not None:
-                    waiting.future.set_result(event.result)
+                    waiting[1].set_result(event.result)
             case TimerFired():
                 timer = self._timers.pop(event.seq, None)
                 if timer is not None:
@@ -398,8 +392,8 @@ class Execution:
             case ActivityFailed():
                 waiting = self._activities.pop(event.seq, None)
                 if waiting is not None:
-                    name = waiting.activity.name
-                    waiting.future.set_exception(ActivityError(name, event.failure, event.attempt))
+                    activity, future = waiting
+                    future.set_exception(ActivityError(activity.name, event.failure, event.attempt))
             case SignalReceived():
                 self.inbox.put(event)
             case UpdateAccepted():
@@ -455,8 +449,7 @@ class Execution:
         for seq in list(self._activities):
             self.withdraw(seq, CancelActivity(seq))
         if self._continuation is None:
-            for request_id in self.inbox.unanswered:
-                self.answer_update(FailUpdate(request_id, failure_of(ExecutionClosedError(_ENDED_BEFORE))))
+            self.handlers.give_up()
         kept = {key: command for key, command in self._commands.items() if not isinstance(command, _DROPPED)}
         self.close()
         self.closed = True

@@ -25,9 +25,13 @@ async def settle(tasks: Sequence[asyncio.Task[R]]) -> asyncio.CancelledError | N
 
 
 async def map_items(
-    fn: Callable[[A], Awaitable[R]], items: Iterable[A], concurrency: int | None, tolerated: int | float
+    fn: Callable[[A], Awaitable[R]],
+    items: Iterable[A],
+    concurrency: int | None,
+    tolerated: int | float,
+    call: Callable[..., Awaitable[R]],
 ) -> list[R | Exception]:
-    """`Context.map`."""
+    """`Context.map`; `call` calls `fn`."""
     waiting = list(items)
     if concurrency is not None and concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, got {concurrency}.")
@@ -46,7 +50,7 @@ async def map_items(
     async def work() -> None:
         for index, item in indexed:
             try:
-                results[index] = await fn(item)
+                results[index] = await call(fn, item)
             except Exception as error:
                 results[index] = error
                 errors.append(error)

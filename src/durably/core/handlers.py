@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durably.core.channels import Query, Update
 from durably.core.commands import CompleteUpdate, FailUpdate
-from durably.core.errors import DefinitionError, QueryError
+from durably.core.errors import DefinitionError, ExecutionClosedError, QueryError, TurnTimeoutError
 from durably.core.events import UpdateAccepted
 from durably.core.failures import Failure, failure_of
 from durably.core.payloads import Shape
@@ -38,6 +39,7 @@ class Handlers:
         self._execution = execution
         self._queries: dict[str, _QueryHandler] = {}
         self._updates: dict[str, _UpdateHandler] = {}
+        self._registered: dict[str, asyncio.Event] = {}
 
     def on_query(self, query: Query[Any], answer: Callable[[], Any]) -> None:
         """Register (or replace) the handler of a query."""
@@ -58,6 +60,9 @@ class Handlers:
         self._updates[update.name] = _UpdateHandler(
             handle, validate, value(update.payload_type), value(update.result_type)
         )
+        registered = self._registered.pop(update.name, None)
+        if registered is not None:
+            registered.set()
 
     def answer(self, name: str) -> str:
         """The answer to a query, encoded.
@@ -74,6 +79,8 @@ class Handlers:
         try:
             with self._execution.reading():
                 return handler.result.encode(handler.answer())
+        except TurnTimeoutError as error:
+            raise QueryError(f"The handler of the query {name!r} ran longer than a turn may take.") from error
         except Exception as error:
             raise QueryError(f"The handler of the query {name!r} raised {failure_of(error)}") from error
 
@@ -97,17 +104,23 @@ class Handlers:
         return None
 
     async def handle(self, update: UpdateAccepted) -> None:
-        """Run the handler of an accepted update, and answer it."""
+        """Run the handler of an accepted update, as soon as there is one: an earlier run may have accepted it."""
         execution, id_ = self._execution, update.request_id
-        handler = self._updates.get(update.name)
+        while (handler := self._updates.get(update.name)) is None:
+            await self._registered.setdefault(update.name, asyncio.Event()).wait()
         try:
-            if handler is None:
-                raise QueryError(f"The execution has no handler of the update {update.name!r}.")
             result = handler.handle(handler.payload.decode(update.payload))
             if inspect.isawaitable(result):
                 result = await result
             answer = CompleteUpdate(id_, handler.result.encode(result), handler.result.same)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:  # what it waits for may have been cancelled
             execution.answer_update(FailUpdate(id_, failure_of(error)))
         else:
             execution.answer_update(answer)
+
+    def give_up(self) -> None:
+        """The execution ends: fail the updates that are not answered."""
+        for update in self._execution.inbox.unanswered:
+            missing = "" if update.name in self._updates else f", for which it registered none ({update.name!r})"
+            error = ExecutionClosedError(f"The execution ended before the handler of the update did{missing}.")
+            self._execution.answer_update(FailUpdate(update.request_id, failure_of(error)))

@@ -42,28 +42,30 @@ class HistoryEntry:
         turn: the turn that stored the event.
         event: the event.
         applied: False while the event waits in a deferred turn.
+        code_version: of the orchestrators when that turn was taken.
     """
 
     number: int
     turn: int
     event: Event
     applied: bool
+    code_version: str = ""
 
 
 def read_history(turns: Iterable[Turn]) -> Iterator[HistoryEntry]:
     """The events of `turns` in causal order: each inbound event, then what it caused."""
-    inbound: list[tuple[int, InboundEvent]] = []
-    caused: dict[int, list[tuple[int, OutboundEvent]]] = {}
+    inbound: list[tuple[Turn, InboundEvent]] = []
+    caused: dict[int, list[tuple[Turn, OutboundEvent]]] = {}
     applied_through = 0
     for turn in turns:
-        inbound.extend((turn.number, event) for event in turn.inbound)
+        inbound.extend((turn, event) for event in turn.inbound)
         for asked in turn.outbound:
-            caused.setdefault(asked.cause, []).append((turn.number, asked))
+            caused.setdefault(asked.cause, []).append((turn, asked))
         applied_through = turn.applied_through
     number = 0
-    for ordinal, (turn_number, event) in enumerate(inbound, start=1):
+    for ordinal, (turn, event) in enumerate(inbound, start=1):
         number += 1
-        yield HistoryEntry(number, turn_number, event, ordinal <= applied_through)
-        for outbound_turn, outbound in caused.get(ordinal, ()):
+        yield HistoryEntry(number, turn.number, event, ordinal <= applied_through, turn.code_version)
+        for turn_after, outbound in caused.get(ordinal, ()):
             number += 1
-            yield HistoryEntry(number, outbound_turn, outbound, applied=True)
+            yield HistoryEntry(number, turn_after.number, outbound, applied=True, code_version=turn_after.code_version)

@@ -9,7 +9,7 @@ from durably.core.events import SignalReceived, UpdateAccepted
 from durably.core.loop import OrchestratorLoop
 
 _KEPT_MS = 24 * 3600 * 1000
-_KEPT_IDS = 1_000
+KEPT_IDS = 1_000
 
 
 class Inbox:
@@ -68,9 +68,9 @@ class Inbox:
         return [name for name, waiters in self._waiters.items() if not all(waiter.done() for waiter in waiters)]
 
     @property
-    def unanswered(self) -> list[str]:
-        """Ids of the updates that are not answered."""
-        return [id_ for id_, request in self._open.items() if isinstance(request, UpdateAccepted)]
+    def unanswered(self) -> list[UpdateAccepted]:
+        """The updates that are not answered."""
+        return [request for request in self._open.values() if isinstance(request, UpdateAccepted)]
 
     @property
     def carried(self) -> tuple[SignalReceived | UpdateAccepted, ...]:
@@ -78,9 +78,9 @@ class Inbox:
         return tuple(self._open.values())
 
     def seen(self, now_ms: int) -> tuple[str, ...]:
-        """Ids of the last day, at most 1,000, the oldest first."""
+        """Ids of the last day, at most `KEPT_IDS`, the oldest first."""
         recent = [id_ for id_, at_ms in self._ids.items() if at_ms >= now_ms - _KEPT_MS and id_ not in self._open]
-        return tuple(recent[-_KEPT_IDS:])
+        return tuple(recent[-KEPT_IDS:])
 
     def _arrived(self, request: SignalReceived | UpdateAccepted) -> None:
         self._ids[request.request_id] = request.at_ms

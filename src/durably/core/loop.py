@@ -159,6 +159,7 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         self.error: BaseException | None = None
         self._ready: deque[Callback] = deque()
         self._generators: list[tuple[contextvars.Context, AsyncGenerator[Any, Any]]] = []
+        self._gatherings: list[Any] = []
         self._created = 0
         self._max_steps = max_steps
         self.draining = False
@@ -348,12 +349,21 @@ class OrchestratorLoop(asyncio.AbstractEventLoop):
         self._prune_at = 2 * len(self.tasks) + 64
 
     def unhandled_error(self) -> BaseException | None:
-        """The first error of a task that nobody awaited."""
+        """The first error of a task that nobody awaited. `gather(return_exceptions=True)` looks at them at its end."""
         self.prune()
+        gathered = {
+            id(child) for gathering in self._gatherings if not gathering.done() for child in gathering._children
+        }
         for task in self.failed_tasks:
-            if task._log_traceback:
+            if task._log_traceback and id(task) not in gathered:
                 return task.exception()
         return None
+
+    def keep_gathering(self, gathering: asyncio.Future[Any]) -> None:
+        """Remember what `asyncio.gather` returned."""
+        if len(self._gatherings) >= 64:
+            self._gatherings = [kept for kept in self._gatherings if not kept.done()]
+        self._gatherings.append(gathering)
 
     def keep_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         if len(self._generators) >= 64:

@@ -51,13 +51,20 @@ class Child(NamedTuple):
     ended: asyncio.Future[str]
 
 
+class _Sent(NamedTuple):
+    """A signal that was sent."""
+
+    execution_id: str
+    delivered: asyncio.Future[None]
+
+
 class Others:
     """The children of one run, and the signals that it sends."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self._children: dict[int, Child] = {}
-        self._signals: dict[int, tuple[str, asyncio.Future[None]]] = {}
+        self._signals: dict[int, _Sent] = {}
 
     async def call(self, prepared: PreparedChild, input_: str, site: CallSite) -> Any:
         """Start a child and wait for its result."""
@@ -105,40 +112,31 @@ class Others:
         text = shape.encode(payload)
         seq = execution.next_seq()
         delivered = execution.future()
-        self._signals[seq] = execution_id, delivered
+        self._signals[seq] = _Sent(execution_id, delivered)
         execution.ask(seq, SendSignal(seq, execution_id, signal.name, text, shape.same, site))
         await delivered  # cancelled or not, it is sent once it is asked for
 
     def deliver(self, event: News) -> None:
         """Hand news of another execution to whoever waits for them."""
         match event:
-            case ChildStarted():
-                child = self._children.get(event.seq)
-                if child is not None and child.started is not None and not child.started.done():
-                    child.started.set_result(None)
-            case ChildCompleted():
-                child = self._children.pop(event.seq, None)
-                if child is not None:
-                    if child.started is not None and not child.started.done():
-                        child.started.set_result(None)  # the news of its start come later, or never
-                    if not child.ended.done():
-                        child.ended.set_result(event.result)
-            case ChildFailed():
-                child = self._children.pop(event.seq, None)
-                if child is not None:
-                    error = ChildError(child.prepared.name, child.execution_id, event.failure)
-                    waiting = child.started
-                    for future in (waiting, child.ended) if waiting and not waiting.done() else (child.ended,):
-                        if not future.done():
-                            future.set_exception(error)
-            case SignalDelivered():
-                _, delivered = self._signals.pop(event.seq, ("", None))
-                if delivered is not None and not delivered.done():
-                    delivered.set_result(None)
-            case SignalFailed():
-                execution_id, delivered = self._signals.pop(event.seq, ("", None))
-                if delivered is not None and not delivered.done():
-                    delivered.set_exception(SignalError(execution_id, event.failure))
+            case ChildStarted(seq=seq):
+                if (child := self._children.get(seq)) is not None:
+                    _resolve(child.started, None)
+            case ChildCompleted(seq=seq, result=result):
+                if (child := self._children.pop(seq, None)) is not None:
+                    _resolve(child.started, None)  # the news of its start come later, or never
+                    _resolve(child.ended, result)
+            case ChildFailed(seq=seq, failure=failure):
+                if (child := self._children.pop(seq, None)) is not None:
+                    error = ChildError(child.prepared.name, child.execution_id, failure)
+                    _fail(child.started, error)
+                    _fail(child.ended, error)
+            case SignalDelivered(seq=seq):
+                if (sent := self._signals.pop(seq, None)) is not None:
+                    _resolve(sent.delivered, None)
+            case SignalFailed(seq=seq, failure=failure):
+                if (sent := self._signals.pop(seq, None)) is not None:
+                    _fail(sent.delivered, SignalError(sent.execution_id, failure))
 
     def clear(self) -> None:
         """Forget everything."""
@@ -197,3 +195,13 @@ class ChildHandle(Generic[R]):
         """
         frame = frame_at(1)
         return self._others.signal(self.execution_id, signal, payload, CallSite(frame.f_code, frame.f_lineno))
+
+
+def _resolve(future: asyncio.Future[T] | None, value: T) -> None:
+    if future is not None and not future.done():
+        future.set_result(value)
+
+
+def _fail(future: asyncio.Future[T] | None, error: Exception) -> None:
+    if future is not None and not future.done():
+        future.set_exception(error)

@@ -55,9 +55,9 @@ def _refusal(name: str, alternative: str) -> Callable[..., NoReturn]:
     return refuse
 
 
-def _codes(*names: str) -> frozenset[object]:
+def _codes(*names: str) -> tuple[object, ...]:
     functions = (getattr(asyncio_tasks, name, None) for name in names)
-    return frozenset(function.__code__ for function in functions if function is not None)
+    return tuple(function.__code__ for function in functions if function is not None)
 
 
 ENSURE_FUTURE = _codes("ensure_future", "_ensure_future")

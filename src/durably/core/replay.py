@@ -295,21 +295,19 @@ def _learn_facts(execution: Execution, turns: Sequence[Turn]) -> bool:
 def _replay_turn(
     execution: Execution, turn: Turn, recorded: Sequence[OutboundEvent], inbound: Sequence[InboundEvent]
 ) -> None:
-    position = 0
+    expected = iter((*recorded, None))
+    next_ = next(expected)
     while execution.applied < turn.applied_through:
         event = inbound[execution.applied]
         commands = execution.apply(event)
         cause = execution.applied
-        end = position + len(commands)
-        expected = recorded[position:end]
-        if len(expected) == len(commands):
-            for command, event_ in zip(commands, expected, strict=True):
-                if event_.cause != cause or not agrees(command, event_):
-                    break
-            else:
-                if end == len(recorded) or recorded[end].cause != cause:
-                    position = end
-                    continue
+        for command in commands:
+            if next_ is None or next_.cause != cause or not agrees(command, next_):
+                break
+            next_ = next(expected)
+        else:
+            if next_ is None or next_.cause != cause:
+                continue
         raise diverged(execution, event, commands, [e for e in recorded if e.cause == cause])
 
 

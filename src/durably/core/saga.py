@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, ParamSpec, Self
 
 from durably.core.errors import DurablyError
 from durably.core.flow import settle
+from durably.core.sites import caller_at, frame_at
 
 P = ParamSpec("P")
 
@@ -47,7 +48,8 @@ class Saga:
             kwargs: the same.
         """
         name = getattr(undo, "name", None) or getattr(undo, "__name__", repr(undo))
-        self._noted.append(_Compensation(str(name), partial(undo, *args, **kwargs)))
+        call: Callable[..., Awaitable[object]] = caller_at(frame_at(1))
+        self._noted.append(_Compensation(str(name), partial(call, undo, *args, **kwargs)))
 
     async def __aenter__(self) -> Self:
         return self

@@ -90,7 +90,7 @@ class Engine:
         self._inbox.put(answer.delivery)
 
     def _failed(self, delivery: Delivery) -> None:
-        self._put_off([delivery])
+        self._put_off([delivery.once_more])
 
     def _put_off(self, deliveries: Iterable[Delivery]) -> None:
         at = time.monotonic() + _RETRY_S
@@ -173,7 +173,7 @@ class Engine:
         for delivery in deliveries:
             message = delivery.message
             if isinstance(message, ActivityTask):
-                self._workers.submit(delivery)
+                self._submit(delivery)
             elif isinstance(message, CallbackDeadline):
                 self._handle_beside_turns(delivery, callback_deadline, "a callback's deadline")
             elif isinstance(message, HeartbeatCheck):
@@ -186,9 +186,10 @@ class Engine:
             return
         keep = not self._stopping and self._workers.backlog < _KEEP_BACKLOG
         taken = self._take(groups, keep=keep)
+        self._workers.withdraw(taken.cancelled)
         for delivery in taken.kept:
             if isinstance(delivery.message, ActivityTask):
-                self._workers.submit(delivery)
+                self._submit(delivery)
             else:
                 self._inbox.put(delivery)
         self._put_off(delivery for id_ in taken.returned for delivery in groups[id_])
@@ -196,6 +197,13 @@ class Engine:
         if taken.closed:
             with self._something_closed:
                 self._something_closed.notify_all()
+
+    def _submit(self, delivery: Delivery) -> None:
+        try:
+            self._workers.submit(delivery)
+        except Exception as error:
+            self._complain(f"no thread runs {delivery.message.id}", error)
+            self._failed(delivery)
 
     def _take(self, groups: dict[str, list[Delivery]], *, keep: bool) -> TurnsTaken:
         """Take the turns together; where the store refuses that, one by one, so that each is refused for itself."""
@@ -210,6 +218,7 @@ class Engine:
             [delivery for part in parts for delivery in part.kept],
             [id_ for part in parts for id_ in part.returned],
             any(part.closed for part in parts),
+            [key for part in parts for key in part.cancelled],
         )
 
     def _handle_beside_turns(self, delivery: Delivery, handle: Callable[[Runtime, Delivery], None], what: str) -> None:

@@ -30,11 +30,14 @@ class LoopThread:
             if self._stopped:
                 return
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._serve, args=(self._loop,), name="durably-async", daemon=True
-                )
-                self._thread.start()
+                loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._serve, args=(loop,), name="durably-async", daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    loop.close()
+                    raise
+                self._loop = loop
             self._loop.call_soon_threadsafe(self._begin, self._loop, call)
 
     def stop(self) -> None:

@@ -40,6 +40,7 @@ class Embedded:
         threads: how many sync activities run at a time.
         turn_seconds: wall-clock budget of one turn; a turn that takes longer stalls its execution.
         limits: further numbers.
+        code_version: of the orchestrators, recorded with each turn; by default as `Registry` has it.
         synchronous: SQLite's `synchronous`; "FULL" survives a power cut, "NORMAL" only a crash of the process.
 
     Raises:
@@ -58,9 +59,10 @@ class Embedded:
         threads: int = 16,
         turn_seconds: float = 10.0,
         limits: Limits | None = None,
+        code_version: str | None = None,
         synchronous: Synchronous = "FULL",
     ) -> None:
-        registry = Registry(orchestrators, activities, codec=PydanticCodec())
+        registry = Registry(orchestrators, activities, codec=PydanticCodec(), code_version=code_version)
         clock, entropy = SystemClock(), SystemEntropy()
         self._backend = SqliteBackend(path, synchronous=synchronous, clock=clock, visibility_ms=LEASE_MS)
         try:

@@ -9,15 +9,16 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from durably.api.attempt import current_attempt
 from durably.core.errors import ContendedError, StorageError
+from durably.core.keys import ActivityKey
 from durably.embedded.loop import LoopThread
-from durably.ports.messages import Delivery
+from durably.ports.messages import ActivityTask, Delivery
 from durably.runtime.attempt import (
     Answer,
     Attempt,
@@ -78,6 +79,7 @@ class Workers:
         self._failed = failed
         self._limit = threads
         self._queue: SimpleQueue[Delivery | None] = SimpleQueue()
+        self._withdrawn: set[ActivityKey] = set()
         self._lock = threading.Condition()
         self._threads = 0
         self._idle = 0
@@ -94,13 +96,30 @@ class Workers:
         return self._queue.qsize()
 
     def submit(self, delivery: Delivery) -> None:
-        """Run a task as soon as a thread is free."""
+        """Run a task as soon as a thread is free.
+
+        Raises:
+            RuntimeError: there is no thread, and the system starts none.
+        """
+        with self._lock:  # a thread that has just taken a task still idles
+            wanted = self._idle <= self._waiting and self._threads < self._limit and not self._stopping
+        if wanted:
+            try:
+                self._spawn()
+            except RuntimeError as error:
+                if not self._threads:
+                    raise
+                _logger.warning("%d threads go on without another one: %s", self._threads, error)
         with self._lock:
             self._waiting += 1
-            wanted = self._idle < self._waiting and self._threads < self._limit and not self._stopping
         self._queue.put(delivery)
-        if wanted:
-            self._spawn()
+
+    def withdraw(self, keys: Iterable[ActivityKey]) -> None:
+        """Do not begin these activities, whose items are cancelled. What has begun goes on."""
+        if self.backlog:
+            self._withdrawn.update(keys)
+        else:
+            self._withdrawn.clear()
 
     def stop(self, grace_s: float) -> bool:
         """Start nothing more, wait for what runs; whether all of it ended within `grace_s` seconds.
@@ -130,7 +149,22 @@ class Workers:
         with self._lock:
             self._threads += 1
             number = self._threads
-        threading.Thread(target=self._work, name=f"durably-activity-{number}", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=f"durably-activity-{number}", daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._threads -= 1
+            raise
+
+    def _replace(self) -> None:
+        """Put a thread in the place of one that is lost; later, while the system starts none."""
+        if self._stopping:
+            return
+        try:
+            self._spawn()
+        except RuntimeError as error:
+            _logger.warning("no thread takes the place of one that overran, trying again: %s", error)
+            self._alarms.add(_RETRY_S, self._replace)
 
     def _work(self) -> None:
         while True:
@@ -161,6 +195,9 @@ class Workers:
     def _handle(self, delivery: Delivery) -> bool:
         """Run one task; True if the attempt was given up meanwhile and another thread has taken this one's place."""
         try:
+            if self._withdrawn and _task_of(delivery).key in self._withdrawn:
+                self._runtime.backend.acknowledge([delivery.receipt])
+                return False
             opened = open_attempt(self._runtime, delivery)
             if isinstance(opened, Attempt):
                 running = _Running(opened)
@@ -226,7 +263,7 @@ class Workers:
             return
         with self._lock:
             self._threads -= 1
-        self._spawn()
+        self._replace()
         try:
             self._settle(running.attempt.delivery, lambda: self._timed_out(running.attempt))
         finally:
@@ -252,7 +289,11 @@ class Workers:
     def _start_async(self, running: _Running) -> None:
         with self._lock:
             self._busy += 1
-        self._loop.run(lambda: self._run_async(running))
+        try:
+            self._loop.run(lambda: self._run_async(running))
+        except RuntimeError:
+            self._done()
+            raise
 
     async def _run_async(self, running: _Running) -> None:
         attempt = running.attempt
@@ -288,11 +329,12 @@ class _Alarms:
 
     def add(self, seconds: float, action: Callable[[], None]) -> None:
         with self._changed:
+            if self._thread is None:
+                thread = threading.Thread(target=self._watch, name="durably-alarms", daemon=True)
+                thread.start()
+                self._thread = thread
             self._count += 1
             heapq.heappush(self._heap, (time.monotonic() + seconds, self._count, action))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="durably-alarms", daemon=True)
-                self._thread.start()
             self._changed.notify()
 
     def stop(self) -> None:
@@ -311,6 +353,11 @@ class _Alarms:
                     continue
                 _, _, action = heapq.heappop(self._heap)
             action()
+
+
+def _task_of(delivery: Delivery) -> ActivityTask:
+    assert isinstance(delivery.message, ActivityTask)
+    return delivery.message
 
 
 def _log(attempt: Attempt, what: str) -> None:

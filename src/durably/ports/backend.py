@@ -146,7 +146,10 @@ class Backend(Protocol):
         ...
 
     def reply(self, replies: Sequence[Reply]) -> None:
-        """Write the replies to updates that no turn records."""
+        """Write the replies to updates that no turn records.
+
+        A rejection, here or in a commit, takes no other reply's place: who wrote that one came first, or was right.
+        """
         ...
 
     def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
@@ -176,10 +179,15 @@ class Backend(Protocol):
         *,
         status: Status | None = None,
         orchestrator: str | None = None,
+        started_before_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        """Records, newest start first, tombstones excepted. On AWS they lag, and lack `result` and `failure`."""
+        """Records, newest start first, tombstones excepted. On AWS they lag, and lack `result` and `failure`.
+
+        A page begins after `cursor`; without one, before `started_before_ms`, or with the newest. The status "purged"
+        lists the purges that somebody began and has not finished; in a transaction there are none.
+        """
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from durably.core.events import (
@@ -238,3 +238,8 @@ class Delivery:
     message: Message
     receipt: str
     receives: int = 1
+
+    @property
+    def once_more(self) -> Delivery:
+        """The same for whoever could not handle it to the end, and tries again. What it stored may be there already."""
+        return replace(self, receives=max(2, self.receives))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from durably.core.commands import record_command
 from durably.core.errors import ExecutionClosedError, MissingDefinitionError, TurnTimeoutError
 from durably.core.events import InboundEvent, OutboundEvent, SignalReceived, UpdateAccepted
@@ -16,37 +18,46 @@ from durably.runtime.news import stamped
 from durably.runtime.runtime import Runtime
 
 
-def apply_events(
-    runtime: Runtime, live: Live, new: list[InboundEvent]
-) -> tuple[list[OutboundEvent], list[InboundEvent], tuple[Reply, ...]]:
-    """Apply waiting and new events, up to the slice.
+class Applied(NamedTuple):
+    """What came of applying events.
 
-    Returns:
-        The outbound events they caused; the new events, without updates that were rejected; replies to those.
+    Attributes:
+        outbound: what they caused.
+        accepted: the new events, without updates that are not accepted.
+        replies: to updates that are rejected.
+        postponed: whether there are updates that came after the run continued as new: the next run is to be asked.
+    """
+
+    outbound: list[OutboundEvent]
+    accepted: list[InboundEvent]
+    replies: tuple[Reply, ...]
+    postponed: bool
+
+
+def apply_events(runtime: Runtime, live: Live, new: list[InboundEvent]) -> Applied:
+    """Apply waiting and new events, up to the slice.
 
     Raises:
         Stall: the code cannot take the turn.
     """
-    outbound, accepted, replies = _apply_once(runtime, live, new)
+    applied = _apply_once(runtime, live, new)
     execution = live.execution
     assert execution is not None
-    unread = accepted[max(0, execution.applied - len(live.state.waiting) - live.state.applied) :]
+    unread = applied.accepted[max(0, execution.applied - len(live.state.waiting) - live.state.applied) :]
     if execution.closed and any(isinstance(event, SignalReceived) for event in unread):
         live.discard()  # a signal came with what ended the run: the orchestrator is shown the signal first
         signals = [event for event in new if isinstance(event, SignalReceived)]
         others = [event for event in new if not isinstance(event, SignalReceived)]
-        new = stamped(live.state, [*signals, *others], new[-1].at_ms)
-        outbound, accepted, replies = _apply_once(runtime, live, new)
-    return outbound, accepted, replies
+        applied = _apply_once(runtime, live, stamped(live.state, [*signals, *others], new[-1].at_ms))
+    return applied
 
 
-def _apply_once(
-    runtime: Runtime, live: Live, new: list[InboundEvent]
-) -> tuple[list[OutboundEvent], list[InboundEvent], tuple[Reply, ...]]:
+def _apply_once(runtime: Runtime, live: Live, new: list[InboundEvent]) -> Applied:
     state = live.state
     accepted: list[InboundEvent] = []
     replies: list[Reply] = []
     outbound: list[OutboundEvent] = []
+    postponed = False
     with runtime.budget() as budget:
         execution = live.execution
         if execution is None:
@@ -55,6 +66,9 @@ def _apply_once(
         for index, event in enumerate((*state.waiting, *new)):
             is_new = index >= len(state.waiting)
             if is_new and isinstance(event, UpdateAccepted):
+                if execution.continued:
+                    postponed = True
+                    continue
                 told = runtime.backend.read_reply(live.run, event.request_id)  # of a copy that came before
                 if told is not None and not told.accepted:
                     replies.append(told)
@@ -73,13 +87,15 @@ def _apply_once(
             outbound.extend(record_command(command, cause=cause, now_ms=event.at_ms) for command in commands)
     if budget.exceeded:
         raise TurnTimeoutError
-    return outbound, accepted, tuple(replies)
+    return Applied(outbound, accepted, tuple(replies), postponed)
 
 
 def without_updates(run: RunKey, new: list[InboundEvent]) -> tuple[list[InboundEvent], tuple[Reply, ...]]:
     """The events of a turn that runs no code, without updates, and the replies to those: nobody can validate them."""
     kept: list[InboundEvent] = [event for event in new if not isinstance(event, UpdateAccepted)]
-    refused = Failure(type=REJECTED, message="the execution is suspended, stalled or has ended; ask again later")
+    refused = Failure(
+        type=REJECTED, message="the execution is suspended, stalled or has ended; ask again later, as another request"
+    )
     replies = (
         Reply(run=run, request_id=event.request_id, accepted=False, failure=refused)
         for event in new

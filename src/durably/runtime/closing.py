@@ -23,6 +23,7 @@ from durably.core.events import (
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    Rewind,
     SignalDelivered,
     SignalFailed,
     SignalSent,
@@ -39,6 +40,7 @@ from durably.ports.records import RecordChange
 
 TERMINATED = "durably.Terminated"
 CANCELLED = "durably.Cancelled"
+_REMEMBERED_RESETS = 20
 _ENDS = (*ENDINGS, ExecutionTerminated, ExecutionReset)
 
 
@@ -157,16 +159,26 @@ def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_ver
         for event in turn.outbound
         if event.cause <= reset.applied and not isinstance(event, ENDINGS)
     ]
+    held: list[InboundEvent] = [*inbound[: reset.applied], *kept]
+    held[0] = _remembering(held[0], reset)
     return Turn(
         number=1,
         kind="applied" if reset.applied else "deferred",
-        inbound=(*inbound[: reset.applied], *kept),
+        inbound=tuple(held),
         outbound=tuple(outbound),
         applied_through=reset.applied,
         nonce=nonce,
         code_version=code_version,
         at_ms=reset.at_ms,
     )
+
+
+def _remembering(started: InboundEvent, reset: ExecutionReset) -> InboundEvent:
+    """The start of a run that also knows which request began it."""
+    if not isinstance(started, ExecutionStarted) or reset.request_id is None or reset.begins is None:
+        return started
+    resets = (*(started.resets or ()), Rewind(request_id=reset.request_id, run=reset.begins))
+    return replace(started, resets=resets[-_REMEMBERED_RESETS:])
 
 
 def first_wake(run: RunKey) -> Outgoing:

@@ -34,7 +34,7 @@ def check_heartbeat(runtime: Essentials, delivery: Delivery) -> None:
             backend.settle(Settlement(send=send, acknowledge=(delivery.receipt,)))
             return
         check = next_check(task, item.beat_at_ms)
-        if check.due_ms > runtime.clock.now_ms():
+        if check.due_ms > max(runtime.clock.now_ms(), message.deadline_ms):  # this clock may be slower than the queue's
             backend.settle(Settlement(send=(check,), acknowledge=(delivery.receipt,)))
             return
         error = ActivityTimeoutError(

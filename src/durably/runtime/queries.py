@@ -26,7 +26,10 @@ def answer_query(backend: Backend, registry: Registry, execution_id: str, name: 
         )
     execution = Execution(record.key, program, registry.codec)
     try:
-        replay(execution, backend.load_turns(record.key))
+        turns = backend.load_turns(record.key)
+        replay(execution, turns)
+        if not execution.applied:  # nobody has taken the first turn yet; what it will do with its start is known
+            execution.apply(turns[0].inbound[0])
         return execution.handlers.answer(name)
     except Stall as stall:
         raise QueryError(f"The code that is here cannot replay {execution_id}: {stall}") from stall

@@ -6,10 +6,10 @@ one's first turn holds the prefix, and what the prefix asked for and has no answ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from durably.api.names import check_execution_id
+from durably.api.names import SCHEDULER, check_execution_id
 from durably.core.errors import ClientError, ContendedError, ExecutionExistsError, NothingToRetryError
 from durably.core.events import (
     ENDINGS,
@@ -40,12 +40,31 @@ from durably.runtime.closing import answers, asked_by, cancels, errands, first_w
 from durably.runtime.start import existing_record
 
 _MAX_CONFLICTS = 20
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)  # while somebody begins the next run; whoever died in it takes a minute
 
 
 def retry_execution(
-    backend: Backend, clock: Clock, entropy: Entropy, execution_id: str, reason: str, *, code_version: str
+    backend: Backend,
+    clock: Clock,
+    entropy: Entropy,
+    execution_id: str,
+    reason: str,
+    *,
+    request_id: str,
+    code_version: str,
+    pause: Callable[[float], object],
 ) -> RunKey:
     """Open a closed execution again at its last good point; what succeeded is not run again.
+
+    Args:
+        backend: stores it.
+        clock: stamps it.
+        entropy: draws the nonce.
+        execution_id: which execution.
+        reason: for the history.
+        request_id: the same retry under the same request id begins one run.
+        code_version: of this process.
+        pause: waits up to so many seconds while the run is ending.
 
     Returns:
         The new run.
@@ -53,19 +72,20 @@ def retry_execution(
     Raises:
         ExecutionNotFoundError: there is no such execution.
         NothingToRetryError: it is open, or it completed.
+        ContendedError: it kept changing.
     """
-    for _ in range(_MAX_CONFLICTS):
-        record = existing_record(backend, execution_id)
-        turns = backend.load_turns(record.key)
-        if _unfinished(turns) is None and record.status not in ("failed", "cancelled", "terminated"):
+
+    def chosen(record: Record, turns: Sequence[Turn]) -> ExecutionReset:
+        if record.status not in ("failed", "cancelled", "terminated"):
             raise NothingToRetryError(
                 f"Execution {execution_id!r} is {record.status}; only what failed, was cancelled or terminated can be "
                 "retried. Use reset to go back in any other."
             )
-        reset = _last_good_point(turns, reason, clock.now_ms())
-        if _store(backend, record, turns, reset, nonce=entropy.nonce(), code_version=code_version):
-            return record.key.next
-    raise ContendedError(f"the execution {execution_id} kept changing")
+        return _last_good_point(turns, reason, clock.now_ms())
+
+    return _next_run(
+        backend, entropy, execution_id, chosen, request_id=request_id, code_version=code_version, pause=pause
+    )
 
 
 def reset_execution(
@@ -76,7 +96,9 @@ def reset_execution(
     *,
     to_event: int,
     reason: str,
+    request_id: str,
     code_version: str,
+    pause: Callable[[float], object],
 ) -> RunKey:
     """Go back to an event of the current run, open or closed. Later signals are kept, later answers are not.
 
@@ -87,7 +109,9 @@ def reset_execution(
         execution_id: which execution.
         to_event: number in its history of the last event to keep.
         reason: for the history.
+        request_id: the same reset under the same request id begins one run.
         code_version: of this process.
+        pause: waits up to so many seconds while the run is ending.
 
     Returns:
         The new run.
@@ -95,10 +119,10 @@ def reset_execution(
     Raises:
         ExecutionNotFoundError: there is no such execution.
         ClientError: there is no such event, or it is not applied yet.
+        ContendedError: it kept changing.
     """
-    for _ in range(_MAX_CONFLICTS):
-        record = existing_record(backend, execution_id)
-        turns = backend.load_turns(record.key)
+
+    def chosen(_: Record, turns: Sequence[Turn]) -> ExecutionReset:
         last = _kept_through(turns, to_event)
         dropped = tuple(
             ordinal
@@ -106,10 +130,11 @@ def reset_execution(
             if ordinal > last and not isinstance(event, SignalReceived)
         )
         applied = min(last, _end(turns) - 1)
-        reset = ExecutionReset(applied=applied, dropped=dropped, reason=reason, at_ms=clock.now_ms())
-        if _store(backend, record, turns, reset, nonce=entropy.nonce(), code_version=code_version):
-            return record.key.next
-    raise ContendedError(f"the execution {execution_id} kept changing")
+        return ExecutionReset(applied=applied, dropped=dropped, reason=reason, at_ms=clock.now_ms())
+
+    return _next_run(
+        backend, entropy, execution_id, chosen, request_id=request_id, code_version=code_version, pause=pause
+    )
 
 
 def fork_execution(
@@ -121,6 +146,7 @@ def fork_execution(
     *,
     to_event: int,
     input_: str | None,
+    request_id: str,
     code_version: str,
 ) -> Record:
     """Start another execution with a prefix of this one's current run.
@@ -133,14 +159,23 @@ def fork_execution(
         new_id: of the new one.
         to_event: number in the history of the last event to keep.
         input_: instead of the recorded input, JSON text; only with nothing but the start kept.
+        request_id: the same fork under the same request id starts one execution.
         code_version: of this process.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
         ExecutionExistsError: the new id is taken.
-        ClientError: there is no such event, or the input of a prefix that used it was changed.
+        ClientError: there is no such event, the input of a prefix that used it was changed, or it is a schedule.
     """
+    taken = backend.read_record(check_execution_id(new_id))
+    if taken is not None and taken.request_id == request_id:
+        return taken
     source = existing_record(backend, execution_id)
+    if source.orchestrator == SCHEDULER:
+        raise ClientError(
+            f"{execution_id!r} is a schedule, and what it starts is named after its own id, so it cannot be forked. "
+            "Create another schedule, with the same definition."
+        )
     turns = backend.load_turns(source.key)
     last = _kept_through(turns, to_event)
     applied = min(last, _end(turns) - 1)
@@ -152,16 +187,15 @@ def fork_execution(
     later = tuple(range(last + 1, len(_inbound(turns)) + 1))
     reset = ExecutionReset(applied=applied, dropped=later, reason="", at_ms=now_ms)
     first = prefix(turns, reset, nonce=entropy.nonce(), code_version=code_version)
-    started = first.inbound[0]
-    assert isinstance(started, ExecutionStarted)
-    started = replace(started, parent=None, input=started.input if input_ is None else input_)
+    started = _started([first])
+    started = replace(started, parent=None, resets=None, input=started.input if input_ is None else input_)
     gen = entropy.ulid(now_ms)
     record = Record(
-        execution_id=check_execution_id(new_id),
+        execution_id=new_id,
         gen=gen,
         orchestrator=source.orchestrator,
         status="running",
-        request_id=gen,
+        request_id=request_id,
         code_version=code_version,
         started_at_ms=now_ms,
         custom_status=next((e.status for e in reversed(first.outbound) if isinstance(e, StatusSet)), None),
@@ -176,9 +210,49 @@ def fork_execution(
         wake=Outgoing(Wake(run=record.key, turn=1)),
         replace_closed=False,
     )
-    if not backend.create(creation).created:
+    outcome = backend.create(creation)
+    if not outcome.created and outcome.record.request_id != request_id:
         raise ExecutionExistsError(f"The id {new_id!r} is taken. Choose another one.")
-    return record
+    return outcome.record
+
+
+def _next_run(
+    backend: Backend,
+    entropy: Entropy,
+    execution_id: str,
+    chosen: Callable[[Record, Sequence[Turn]], ExecutionReset],
+    *,
+    request_id: str,
+    code_version: str,
+    pause: Callable[[float], object],
+) -> RunKey:
+    """The run that this request began, or begins now.
+
+    A reset that somebody stored and did not finish is finished first.
+    """
+    pauses = iter(_PAUSES_S)
+    for _ in range(_MAX_CONFLICTS):
+        record = existing_record(backend, execution_id)
+        turns = backend.load_turns(record.key)
+        if any(isinstance(event, ExecutionContinuedAsNew) for event in turns[-1].outbound):
+            length = next(pauses, None)
+            if length is None:
+                raise ContendedError(
+                    f"run {record.run} of {execution_id} has ended, and the next one is about to begin; try again"
+                )
+            pause(length)
+            continue
+        for rewind in _started(turns).resets or ():
+            if rewind.request_id == request_id:
+                return replace(record.key, run=rewind.run)
+        unfinished = _unfinished(turns)
+        if unfinished is None:
+            reset = replace(chosen(record, turns), request_id=request_id, begins=record.run + 1)
+            if _store(backend, record, turns, reset, nonce=entropy.nonce(), code_version=code_version):
+                return record.key.next
+        elif _finish(backend, record, turns, unfinished) and unfinished.request_id == request_id:
+            return record.key.next
+    raise ContendedError(f"the execution {execution_id} kept changing; try again")
 
 
 def _store(
@@ -190,40 +264,47 @@ def _store(
     nonce: str,
     code_version: str,
 ) -> bool:
-    """Fence the run and open the next one; False if it took another turn meanwhile.
+    """Fence the run and open the next one; False if it took another turn meanwhile."""
+    state = _state(turns)
+    reset = replace(reset, at_ms=max(reset.at_ms, state.last_ms))
+    last = Turn(
+        number=len(turns) + 1,
+        kind="deferred",
+        inbound=(reset,),
+        outbound=(),
+        applied_through=state.applied,
+        nonce=nonce,
+        code_version=code_version,
+        at_ms=reset.at_ms,
+    )
+    return _finish(backend, record, [*turns, last], reset)
 
-    A reset that somebody stored and did not finish is finished instead.
-    """
-    if any(isinstance(event, ExecutionContinuedAsNew) for event in turns[-1].outbound):
-        raise ContendedError(f"run {record.run} of {record.execution_id} has ended, and the next one is about to begin")
-    run, state = record.key, RunState()
-    unfinished = _unfinished(turns)
-    for turn in turns:
-        state.add(turn)
-    if unfinished is None:
-        reset = replace(reset, at_ms=max(reset.at_ms, state.last_ms))
-        last = Turn(
-            number=len(turns) + 1,
-            kind="deferred",
-            inbound=(reset,),
-            outbound=(),
-            applied_through=state.applied,
-            nonce=nonce,
-            code_version=code_version,
-            at_ms=reset.at_ms,
-        )
-        state.add(last)
-    else:
-        last, reset, turns = turns[-1], unfinished, turns[:-1]
+
+def _finish(backend: Backend, record: Record, turns: Sequence[Turn], reset: ExecutionReset) -> bool:
+    """Store the turn that fences the run, the last of `turns`, and all that goes with it; both may be there already."""
+    run, state, last = record.key, _state(turns), turns[-1]
     commit = TurnCommit(
         run=run,
         turn=last,
-        successor=prefix(turns, reset, nonce=last.nonce, code_version=last.code_version),
+        successor=prefix(turns[:-1], reset, nonce=last.nonce, code_version=last.code_version),
         send=(*errands(run, state, since=last.number), first_wake(run.next)),
         cancel=cancels(run, state, since=last.number),
         change=record_change(run, last),
     )
     return backend.commit([commit])[0].status == "stored"
+
+
+def _state(turns: Sequence[Turn]) -> RunState:
+    state = RunState()
+    for turn in turns:
+        state.add(turn)
+    return state
+
+
+def _started(turns: Sequence[Turn]) -> ExecutionStarted:
+    started = turns[0].inbound[0]
+    assert isinstance(started, ExecutionStarted)
+    return started
 
 
 def _renamed(event: OutboundEvent, execution_id: str, new_id: str) -> OutboundEvent:
@@ -258,7 +339,8 @@ def _kept_through(turns: Sequence[Turn], to_event: int) -> int:
     entries = list(read_history(turns))
     if not 1 <= to_event <= len(entries) or not entries[to_event - 1].applied:
         raise ClientError(
-            f"The history has no applied event {to_event}; it has {len(entries)} events. See `durably history`."
+            f"The history has no applied event {to_event}; {sum(entry.applied for entry in entries)} of its "
+            f"{len(entries)} events are applied. See `durably history`."
         )
     return sum(not hasattr(entry.event, "cause") for entry in entries[:to_event])
 

@@ -21,9 +21,11 @@ from durably.core.events import (
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    SignalReceived,
 )
 from durably.core.failures import failure_of
 from durably.core.history import Turn
+from durably.core.keys import ActivityKey
 from durably.core.replay import RunState
 from durably.ports.backend import TurnCommit
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
@@ -69,11 +71,13 @@ class TurnsTaken:
         kept: messages due now that the turns sent, leased to the caller as if received (with `keep`).
         returned: execution ids whose turn could not be taken; their messages are not acknowledged.
         closed: whether an execution may have ended: only then somebody who waits for one has to look.
+        cancelled: activities that nobody waits for any more; one that did not begin need not.
     """
 
     kept: list[Delivery]
     returned: list[str]
     closed: bool
+    cancelled: list[ActivityKey] = field(default_factory=list[ActivityKey])
 
 
 class TurnTaker:
@@ -93,6 +97,7 @@ class TurnTaker:
             StorageError: the store refused the commit; nothing is acknowledged.
         """
         kept: list[Delivery] = []
+        cancelled: list[ActivityKey] = []
         broken: list[str] = []
         closed = False
         pending = dict(deliveries)
@@ -101,22 +106,24 @@ class TurnTaker:
             try:
                 for execution_id, group in pending.items():
                     plans[execution_id] = self._planned(execution_id, group)
-                lost = self._store(plans, kept, keep=keep)
+                lost = self._store(plans, kept, cancelled, keep=keep)
             except BaseException as error:
                 for plan in plans.values():
                     _discard(plan)
                 if kept and isinstance(error, StorageError):
-                    return TurnsTaken(kept, [*broken, *pending], closed=True)
+                    return TurnsTaken(kept, [*broken, *pending], True, cancelled)
                 raise
             broken.extend(id_ for id_, plan in plans.items() if plan.broken)
             closed = closed or any(plan.live is not None and plan.live.state.closed for plan in plans.values())
             pending = {id_: pending[id_] for id_ in lost}
             if not pending:
-                return TurnsTaken(kept, broken, closed)
+                return TurnsTaken(kept, broken, closed, cancelled)
         _logger.warning("gave up %d turns after %d lost races; their messages return", len(pending), _MAX_CONFLICTS)
-        return TurnsTaken(kept, [*broken, *pending], closed)
+        return TurnsTaken(kept, [*broken, *pending], closed, cancelled)
 
-    def _store(self, plans: Mapping[str, _Plan], kept: list[Delivery], *, keep: bool) -> list[str]:
+    def _store(
+        self, plans: Mapping[str, _Plan], kept: list[Delivery], cancelled: list[ActivityKey], *, keep: bool
+    ) -> list[str]:
         """Carry the plans out; the ids of those that lost the race for their turn."""
         backend = self._runtime.backend
         late = [id_ for id_, plan in plans.items() if plan.replies and self._overtaken(plan)]
@@ -136,13 +143,16 @@ class TurnTaker:
         lost = late
         outcomes = backend.commit([commit for _, _, commit in commits], keep=keep)
         for (execution_id, plan, commit), outcome in zip(commits, outcomes, strict=True):
-            if outcome.status == "conflict" or plan.unfinished:
+            if outcome.status == "conflict":
                 lost.append(execution_id)
                 _discard(plan)
                 continue
             if commit.change is not None and commit.change.closed_at_ms is not None:
                 _logger.info("execution %s is %s", execution_id, commit.change.status)
             kept.extend(outcome.kept)
+            cancelled.extend(commit.cancel)
+            if plan.unfinished:
+                lost.append(execution_id)
             self._keep_live(plan)
         return lost
 
@@ -190,6 +200,7 @@ class TurnTaker:
     def _load(self, execution_id: str, deliveries: Sequence[Delivery]) -> Live | None:
         record = self._runtime.backend.read_record(execution_id)
         if record is None or (record.closed and not any(has_more_to_do(record, each) for each in deliveries)):
+            _warn_of_signals(execution_id, deliveries)
             return None
         state = RunState()
         live = Live(record.key, record.orchestrator, record.status, state, self._runtime.budget)
@@ -280,7 +291,7 @@ class TurnTaker:
         try:
             if any(came_too_often(delivery, runtime.limits.deliveries_before_stall) for delivery in deliveries):
                 raise DeadlyTurnError
-            outbound, new, plan.replies = apply_events(runtime, live, new)
+            outbound, new, plan.replies, plan.unfinished = apply_events(runtime, live, new)
         except Stall as stall:
             live.discard()
             return self._plan_stall(plan, new, stall, wake=wake, receipts=receipts)
@@ -290,7 +301,12 @@ class TurnTaker:
             plan.acknowledge = list(receipts)  # only updates that were rejected
             return plan
         plan.commit = self._commit(
-            live, new, tuple(outbound), applied=execution.applied, kind="applied", receipts=receipts
+            live,
+            new,
+            tuple(outbound),
+            applied=execution.applied,
+            kind="applied",
+            receipts=() if plan.unfinished else receipts,
         )
         return plan
 
@@ -454,6 +470,12 @@ class TurnTaker:
 def _discard(plan: _Plan) -> None:
     if plan.live is not None:
         plan.live.discard()
+
+
+def _warn_of_signals(execution_id: str, deliveries: Sequence[Delivery]) -> None:
+    for message in (each.message for each in deliveries):
+        if isinstance(message, EventMessage) and isinstance(message.event, SignalReceived):
+            _logger.warning("the signal %r came after the end of %s: nobody gets it", message.event.name, execution_id)
 
 
 def _implied(live: Live, kind: str) -> Status:

@@ -9,10 +9,12 @@ from random import Random
 from typing import TypeVar
 
 from durably.client import Client
+from durably.core.channels import Query
 from durably.core.context import instant
 from durably.core.errors import ConfigurationError
 from durably.runtime.runtime import Runtime
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -73,6 +75,17 @@ class VirtualClient(Client):
     def __init__(self, runtime: Runtime, *, wait: Callable[[float], bool]) -> None:
         super().__init__(runtime.backend, runtime.registry, runtime.clock, runtime.entropy)
         self._wait = wait
+        self._budget = runtime.budget
+
+    def query(self, execution_id: str, query: Query[R], /) -> R:
+        """As `Client.query`, within the time budget of a turn."""
+        with self._budget():
+            return super().query(execution_id, query)
+
+    def query_by_name(self, execution_id: str, name: str) -> str:
+        """As `Client.query_by_name`, within the time budget of a turn."""
+        with self._budget():
+            return super().query_by_name(execution_id, name)
 
     def _until(self, look: Callable[[], T | None], timeout: float | None) -> T | None:
         until_ms = math.inf if timeout is None else self._clock.now_ms() + 1000 * timeout

@@ -145,8 +145,13 @@ def test_the_version_of_the_code_is_that_of_its_orchestrators_files(tmp_path: Pa
 
     assert version("pass") == version("pass")
     assert version("pass") != version("return")
-    assert Registry([flow], codec=CODEC, code_version="v7").code_version == "v7"
     assert Registry([flow], [step], codec=CODEC).code_version == Registry([flow], codec=CODEC).code_version
+
+
+def test_the_version_of_the_code_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DURABLY_CODE_VERSION", "v6")
+    assert Registry([flow], codec=CODEC).code_version == "v6"
+    assert Registry([flow], codec=CODEC, code_version="v7").code_version == "v7"
 
 
 # --- a signature changes while executions run -----------------------------------------------------------------------

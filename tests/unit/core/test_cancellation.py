@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
 from durably.core.context import Context
+from durably.core.events import ExecutionCancelRequested
 from tests.unit.core.conftest import Start
 from tests.unit.core.harness import Run, ask
 
@@ -218,3 +220,54 @@ def test_the_order_of_history_decides_a_race(start: Start, first: str) -> None:
     else:
         assert run.fired(1) == ["cancel 2", 'return "late"']
         assert run.completed(2, "in time") == []
+
+
+def test_a_task_group_that_failed_leaves_no_cancellation_behind(start: Start) -> None:
+    async def grouped(ctx: Context) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(ask(ctx, "broken"))
+                group.create_task(ask(ctx, "slow"))
+        except ExceptionGroup:
+            return task.cancelling()
+
+    run = start(grouped)
+    assert run.asked == ["1 broken", "2 slow"]
+    assert run.failed(1, ValueError("no")) == ["cancel 2", "return 0"]
+
+
+def test_a_cancellation_that_comes_while_a_task_group_fails_is_not_swallowed(start: Start) -> None:
+    async def grouped(ctx: Context) -> Any:
+        async def tidy() -> None:
+            try:
+                await ask(ctx, "slow")
+            finally:
+                await ask(ctx, "tidy")
+
+        with contextlib.suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(ask(ctx, "broken"))
+                group.create_task(tidy())
+        await ask(ctx, "after")
+
+    run = start(grouped)
+    assert run.failed(1, ValueError("no")) == ["cancel 2", "3 tidy"]
+    assert run.apply(ExecutionCancelRequested(reason="enough", at_ms=run.now_ms)) == []
+    assert run.completed(3) == ["be cancelled"]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_task_group_of_another_loop_is_asyncios_own(fails: bool) -> None:
+    async def grouped() -> str:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(0))
+                if fails:
+                    raise ValueError("no")
+        except ExceptionGroup:
+            return "failed"
+        return "done"
+
+    assert asyncio.run(grouped()) == ("failed" if fails else "done")

@@ -89,6 +89,51 @@ def test_an_error_that_somebody_looked_at_does_not_fail_the_execution(start: Sta
     assert start(leaving).asked == ['return "done"']
 
 
+@pytest.mark.parametrize("cancels", [True, False])
+def test_a_gathering_that_is_not_done_looks_after_the_errors_in_it(start: Start, cancels: bool) -> None:
+    async def leaving(ctx: Context) -> str:
+        async def slow() -> None:
+            try:
+                await ask(ctx, "slow")
+            finally:
+                await ask(ctx, "tidy")
+
+        async def broken() -> None:
+            try:
+                await ask(ctx, "broken")
+            finally:
+                raise ValueError("gathered")
+
+        gathering = asyncio.gather(slow(), broken(), return_exceptions=True)
+        await ask(ctx, "signal")
+        if cancels:
+            gathering.cancel()
+        return "done"
+
+    run = start(leaving)
+    assert run.asked == ["1 signal", "2 slow", "3 broken"]
+    if not cancels:
+        run.completed(3)
+    assert run.completed(1)[-1] == 'return "done"'
+
+
+def test_a_gathering_hides_nobody_elses_error(start: Start) -> None:
+    async def leaving(ctx: Context) -> str:
+        async def broken() -> None:
+            await ask(ctx, "broken")
+            raise ValueError("unseen")
+
+        asyncio.gather(ask(ctx, "slow"), return_exceptions=True)
+        asyncio.create_task(broken())
+        await ask(ctx, "signal")
+        return "done"
+
+    run = start(leaving)
+    assert run.asked == ["1 signal", "2 slow", "3 broken"]
+    assert run.completed(3) == []
+    assert run.completed(1) == ["cancel 2", "raise ValueError: unseen"]
+
+
 def test_an_error_in_a_plain_callback_fails_the_execution(start: Start) -> None:
     async def leaving(ctx: Context) -> str:
         def broken() -> None:

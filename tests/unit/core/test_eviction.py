@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,27 @@ def test_a_task_group_leaves_nothing_for_the_collector(start: Start) -> None:
     run = start(group)
     run.execution.close()
     assert said == ["closed"]
+
+
+def test_tasks_that_asyncio_made_of_awaitables_are_closed(start: Start) -> None:
+    said: list[str] = []
+
+    class Answer:
+        def __init__(self, ctx: Context, name: str) -> None:
+            self.ctx, self.name = ctx, name
+
+        def __await__(self) -> Generator[Any, Any, Any]:
+            try:
+                return (yield from ask(self.ctx, self.name).__await__())
+            finally:
+                said.append(self.name)
+
+    async def gathers(ctx: Context) -> None:
+        await asyncio.gather(Answer(ctx, "a"), Answer(ctx, "b"))
+
+    run = start(gathers)
+    run.execution.close()
+    assert sorted(said) == ["a", "b"]
 
 
 def test_coroutines_that_swallow_their_closing_do_not_outlive_it(start: Start) -> None:

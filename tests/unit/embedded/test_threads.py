@@ -1,66 +1,92 @@
-"""How many threads run activities: an idle one that has just taken a task is not idle any more."""
+"""A system that starts no thread for now costs time, and nothing else."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
-from queue import SimpleQueue
-from typing import Any
+import time
+from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
-from durably import Context, activity, orchestrator
-from durably.embedded import workers
+from durably import ActivityError, Context, RetryPolicy, activity, orchestrator
 from tests.unit.embedded.conftest import Run
-from tests.unit.embedded.waiting import eventually
 
+ONCE = RetryPolicy(max_attempts=1)
 SOON_S = 10.0
 
 
-class PausingQueue:
-    """A queue from which a task is taken, but not handed over before `hand_over` is set."""
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Names of threads that the system does not start, each once; those that are left at the end were not asked for."""
+    refused: list[str] = []
+    start = threading.Thread.start
 
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[Any] = SimpleQueue()
-        self.hand_over = threading.Event()
-        self.hand_over.set()
-        self.taken = self.submitted = 0
+    def start_or_not(thread: threading.Thread) -> None:
+        if thread.name in refused:
+            refused.remove(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
 
-    def put(self, item: Any) -> None:
-        self.submitted += item is not None
-        self._queue.put(item)
-
-    def get(self) -> Any:
-        item = self._queue.get()
-        self.taken += item is not None
-        self.hand_over.wait(SOON_S)
-        return item
-
-    def qsize(self) -> int:
-        return self._queue.qsize()
+    monkeypatch.setattr(threading.Thread, "start", start_or_not)
+    yield refused
+    assert not refused
 
 
-def test_a_task_does_not_wait_for_a_thread_that_took_another_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue, released = PausingQueue(), threading.Event()
-    monkeypatch.setattr(workers, "SimpleQueue", lambda: queue)
+def test_a_process_that_gets_no_thread_tries_again(run: Run, no_threads: list[str]) -> None:
+    @activity
+    def plain(number: int) -> int:
+        return number + 1
 
     @activity
-    def work(long: bool) -> bool:
-        return released.wait(SOON_S) if long else True
+    async def awaited(number: int) -> int:
+        return number + 1
 
     @orchestrator
-    async def flow(ctx: Context, long: bool) -> bool:
-        return await work(long)
+    async def flow(ctx: Context) -> int:
+        return await awaited(await plain(1))
 
-    client = run(flow, work, threads=2).client
-    assert client.start("first", flow, long=False).result(SOON_S)  # from now on there is a thread that idles
-    queue.hand_over.clear()
-    long = client.start("long", flow, long=True)
-    eventually(lambda: queue.taken == 2)
-    short = client.start("short", flow, long=False)
-    eventually(lambda: queue.submitted == 3)
-    queue.hand_over.set()
+    no_threads.extend(["durably-activity-1", "durably-activity-1", "durably-async"])
+    runtime = run(flow, plain, awaited)
+    assert runtime.client.start("a", flow).result(SOON_S) == 3
+    assert runtime.client.start("b", flow).result(SOON_S) == 3
+
+
+def test_threads_go_on_without_another_one(run: Run, no_threads: list[str]) -> None:
+    @activity
+    def plain(number: int) -> int:
+        time.sleep(0.01)
+        return number
+
+    @orchestrator
+    async def flow(ctx: Context) -> list[int]:
+        return list(await asyncio.gather(*(plain(number) for number in range(20))))
+
+    no_threads.append("durably-activity-2")
+    assert run(flow, plain, threads=2).client.start("a", flow).result(SOON_S) == list(range(20))
+
+
+def test_a_thread_that_overran_is_replaced_as_soon_as_there_is_one(run: Run, no_threads: list[str]) -> None:
+    stop = threading.Event()
+
+    @activity(timeout=timedelta(milliseconds=50), retry=ONCE)
+    def stuck() -> None:
+        no_threads.append("durably-activity-1")
+        stop.wait()
+
+    @activity
+    def quick() -> int:
+        return 1
+
+    @orchestrator
+    async def flow(ctx: Context) -> int:
+        with contextlib.suppress(ActivityError):
+            await stuck()
+        return await quick()
+
     try:
-        assert short.result(SOON_S / 2)
+        assert run(flow, stuck, quick, threads=1).client.start("a", flow).result(SOON_S) == 1
     finally:
-        released.set()
-    assert long.result(SOON_S)
+        stop.set()

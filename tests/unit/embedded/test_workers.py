@@ -380,6 +380,32 @@ def test_a_local_activity_is_an_activity(run: Run) -> None:
     assert seen == [1, 2]
 
 
+def test_activities_that_are_cancelled_before_they_begin_do_not_run(run: Run) -> None:
+    began: list[int] = []
+
+    @activity(retry=ONCE)
+    def numbered(number: int) -> int:
+        began.append(number)
+        if number == 0:
+            raise ValueError("the first one fails")
+        time.sleep(0.2)
+        return number
+
+    @orchestrator
+    async def flow(ctx: Context) -> str:
+        try:
+            await ctx.map(numbered, range(50))
+        except ActivityError:
+            return str(await numbered(99))
+        return "none failed"
+
+    runtime = run(flow, numbered, threads=1)
+    assert runtime.client.start("a", flow).result(SOON_S) == "99"
+    assert began[0] == 0
+    assert began[-1] == 99
+    assert len(began) < 10
+
+
 def test_context_variables_of_an_activity_do_not_reach_the_next(run: Run) -> None:
     from contextvars import ContextVar
 

@@ -11,7 +11,7 @@ import pytest
 
 from durably import ActivityError, Callback, Context, Failure, RetryPolicy, callback_activity, orchestrator
 from durably.adapters.tokens import HmacTokenSigner
-from durably.ports.messages import CallbackDeadline, Delivery
+from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery
 from durably.runtime.attempt import Attempt, attempt_raised, open_attempt
 from durably.runtime.callbacks import callback_deadline, complete_callback, fail_callback
 from durably.runtime.runtime import Limits
@@ -269,6 +269,18 @@ def test_the_deadline_of_an_opener_that_died_does_not_end_the_callback_early(pro
     earlier = replace(message, deadline_ms=message.deadline_ms - 1)
     callback_deadline(process.runtime, Delivery(earlier, "of the earlier message"))
     assert verdict(process, token, 7) == "accepted"
+
+
+def test_a_submission_that_was_sent_again_and_broke_off_is_made_once_more(process: Process) -> None:
+    """Its item is there already, which on a first delivery says that another task is under way."""
+    process.client.start("e", shop)
+    process.take_due()
+    (task,) = process.tasks()
+    assert isinstance(task.message, ActivityTask)
+    task = replace(task, message=replace(task.message, again=True))
+    assert isinstance(open_attempt(process.runtime, task), Attempt)  # the response to this write was lost
+    assert isinstance(open_attempt(process.runtime, task.once_more), Attempt)
+    assert open_attempt(process.runtime, task) is None
 
 
 def test_a_submission_that_is_delivered_again_sends_its_deadline_again(process: Process) -> None:

@@ -299,6 +299,18 @@ def test_a_check_repeats_what_whoever_gave_the_attempt_up_was_to_send(process: P
     assert "task.1.2" in process.queued(ActivityTask)
 
 
+def test_a_check_that_comes_by_the_queues_clock_is_not_sent_again_by_a_slower_one(process: Process) -> None:
+    """It would come back at once, again and again; and where messages are deduplicated it would not come back."""
+    running = begun(process, "steps")
+    item = running.item()
+    assert item is not None
+    assert item.beat_at_ms is not None
+    check = HeartbeatCheck(task=running.attempt.task, deadline_ms=item.beat_at_ms + TIMEOUT_MS)
+    process.clock.advance(TIMEOUT_MS - 700)
+    check_heartbeat(process.runtime, Delivery(check, "early"))
+    assert "task.1.2" in process.queued(ActivityTask)
+
+
 def test_a_check_of_an_execution_that_has_ended_sends_nothing(process: Process) -> None:
     begun(process, "steps")
     process.client.terminate("e")

@@ -10,6 +10,7 @@ from durably.core.errors import (
     ContendedError,
     ExecutionExistsError,
     ExecutionFailedError,
+    InvalidIdError,
 )
 from durably.ports.messages import Errand
 from tests.unit.runtime import programs
@@ -236,18 +237,71 @@ def test_a_fork_from_the_start_may_have_another_input() -> None:
     assert handle.result(0) == 3
 
 
-def test_a_reset_whose_writer_died_halfway_is_finished_by_the_next() -> None:
+@pytest.mark.parametrize(("request_id", "run"), [("one", 2), ("another", 3)])
+def test_a_reset_whose_writer_died_halfway_is_finished_by_the_next(request_id: str, run: int) -> None:
     process = process_of(steps)
     process.client.start("e", steps)
     process.work()
     record = process.record()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(process.backend, "_change", lambda run, change: None)
-        process.client.reset("e", 1)
+        process.client.reset("e", 1, request_id="one")
     assert process.record() == record
-    process.client.reset("e", 1)
+    assert process.client.reset("e", 1, request_id=request_id) == run
     process.work()
-    assert (process.record().run, process.record().result) == (2, "3")
+    assert (process.record().run, process.record().result) == (run, "3")
+
+
+def test_a_retry_or_reset_repeated_under_its_request_id_begins_one_run(failed: Process) -> None:
+    assert [failed.client.retry("e", request_id="again") for _ in range(2)] == [2, 2]
+    failed.work()
+    assert failed.client.retry("e", request_id="again") == 2
+    assert [failed.client.reset("e", 1, request_id="back") for _ in range(2)] == [3, 3]
+    failed.work()
+    assert failed.client.reset("e", 1) == 4
+    failed.work()
+    assert [failed.client.reset("e", 1, request_id="back"), failed.client.retry("e", request_id="again")] == [3, 2]
+    assert failed.record().run == 4
+    with pytest.raises(InvalidIdError, match="at most 256"):
+        failed.client.reset("e", 1, request_id="x" * 257)
+
+
+def test_a_request_id_is_remembered_across_continue_as_new_and_not_by_a_fork() -> None:
+    process = process_of(countdown)
+    process.client.start("e", countdown, 2)
+    process.take_due()
+    assert process.client.reset("e", 1, request_id="back") == 2
+    process.work()
+    assert process.record().run == 4
+    assert process.client.reset("e", 1, request_id="back") == 2
+    process.client.fork("e", "other")
+    process.work()
+    assert process.client.reset("other", 1, request_id="back") == 2
+
+
+def test_a_fork_repeated_under_its_request_id_starts_one_execution() -> None:
+    process = process_of(steps)
+    process.client.start("e", steps)
+    process.work()
+    gens = [process.client.fork("e", "other", request_id="once").gen for _ in range(2)]
+    process.client.purge("e")
+    gens.append(process.client.fork("e", "other", request_id="once").gen)
+    assert len(set(gens)) == 1
+    with pytest.raises(ExecutionExistsError, match="The id 'other' is taken"):
+        process.client.fork("other", "other")
+
+
+def test_a_suspension_repeated_under_its_request_id_does_not_suspend_again() -> None:
+    @orchestrator
+    async def waits(ctx: Context) -> int:
+        return await ctx.receive(GO)
+
+    process = process_of(waits)
+    process.client.start("e", waits)
+    for steer in (process.client.suspend, process.client.resume, process.client.suspend):
+        steer("e", request_id=steer.__name__)
+        process.work()
+    assert process.record().status == "running"
 
 
 def test_the_wake_of_a_retried_run_may_come_before_the_record_says_so(failed: Process) -> None:
@@ -261,7 +315,7 @@ def test_the_wake_of_a_retried_run_may_come_before_the_record_says_so(failed: Pr
     assert failed.record().result == "6"
 
 
-def test_a_run_that_goes_on_in_another_is_not_reset() -> None:
+def test_a_reset_waits_for_the_next_run_and_gives_up_after_a_while() -> None:
     process = process_of(countdown)
     process.client.start("e", countdown, 2)
     with pytest.MonkeyPatch.context() as patch:
@@ -270,8 +324,12 @@ def test_a_run_that_goes_on_in_another_is_not_reset() -> None:
         process.run(process.tasks()[0])
         process.take(process.receive()[:1])
         assert process.kinds()[-1] == "ExecutionContinuedAsNew"
-        with pytest.raises(ContendedError, match="the next one is about to begin"):
+        waits: list[float] = []
+        patch.setattr(process.client, "_pause", waits.append)
+        with pytest.raises(ContendedError, match="the next one is about to begin; try again"):
             process.client.reset("e", 1)
+        assert 1 < sum(waits) < 5
+    assert process.client.reset("e", 1) == 4
     process.work()
     assert process.record().result == "3"
 

@@ -7,15 +7,29 @@ import asyncio
 import pytest
 
 from durably import Context, Signal, Update, orchestrator
+from durably.client import Client
 from durably.core.errors import (
     ExecutionCancelledError,
+    UpdateFailedError,
 )
-from durably.core.events import UpdateAccepted
+from durably.core.events import SignalReceived, UpdateAccepted
+from durably.core.inbox import KEPT_IDS
+from durably.core.keys import RunKey
 from durably.ports.messages import EventMessage, Outgoing
+from tests.unit.runtime.harness import Process
 from tests.unit.runtime.programs import process_of, step, steps
 
 GO = Signal[int]("go")
 ADD = Update[int, int]("add")
+
+
+def send_update(process: Process, *request_ids: str) -> RunKey:
+    """Send updates that nobody waits for; the run that they went to."""
+    run = process.record().key
+    events = (UpdateAccepted(name="add", payload="5", request_id=id_) for id_ in request_ids)
+    process.backend.send([Outgoing(EventMessage(run=run, event=event)) for event in events])
+    process.work()
+    return run
 
 
 @orchestrator
@@ -76,6 +90,29 @@ def test_a_copy_of_a_signal_of_an_earlier_run_is_known() -> None:
     assert handle.result(0) == [1, 2]
 
 
+def test_beyond_the_ids_that_are_remembered_a_signal_may_come_twice_and_none_is_lost() -> None:
+    @orchestrator
+    async def relay(ctx: Context, got: list[int], many: int) -> list[int]:
+        got = [*got, *[await ctx.receive(GO) for _ in range(many)]]
+        if len(got) == 2 * many:
+            return got
+        return await ctx.continue_as_new(got, many)
+
+    many = KEPT_IDS + 1
+    process = process_of(relay)
+    handle = process.client.start("e", relay, [], many)
+    for number in range(many + 3):
+        handle.signal(GO, number, request_id=f"r{number}")
+    process.work()
+    assert process.record().run == 2
+    handle.signal(GO, many - 1, request_id=f"r{many - 1}")  # remembered: a copy
+    handle.signal(GO, 0, request_id="r0")  # forgotten: the 1,001st before the last one
+    for number in range(many + 3, 2 * many - 1):
+        handle.signal(GO, number, request_id=f"r{number}")
+    process.work()
+    assert handle.result(0) == [*range(many + 3), 0, *range(many + 3, 2 * many - 1)]
+
+
 def test_updates_that_are_not_answered_go_along() -> None:
     @orchestrator
     async def patient(ctx: Context, run: int) -> int:
@@ -92,15 +129,117 @@ def test_updates_that_are_not_answered_go_along() -> None:
     process = process_of(patient)
     handle = process.client.start("e", patient, 1)
     process.work()
-    run = process.record().key
-    event = UpdateAccepted(name="add", payload="5", request_id="u")
-    process.backend.send([Outgoing(EventMessage(run=run, event=event))])
-    process.work()
+    run = send_update(process, "u")
     handle.signal(GO, 1)
     process.work()
     reply = process.backend.read_reply(run, "u")
     assert reply is not None
     assert reply.result == "7"
+
+
+def test_an_update_that_goes_along_waits_for_its_handler() -> None:
+    @orchestrator
+    async def late(ctx: Context, run: int) -> int:
+        async def add(number: int) -> int:
+            await asyncio.sleep(0 if run == 3 else 1_000)
+            return number + run
+
+        if run == 1:
+            ctx.on_update(ADD, add)
+        await ctx.receive(GO)
+        if run == 3:
+            await step(1)
+            ctx.on_update(ADD, add)
+            return await ctx.receive(GO)
+        return await ctx.continue_as_new(run + 1)
+
+    process = process_of(late)
+    handle = process.client.start("e", late, 1)
+    process.work()
+    run = send_update(process, "u", "w")
+    for go in range(3):
+        handle.signal(GO, go)
+        process.work()
+    assert [(reply.result if reply else None) for reply in (process.backend.read_reply(run, id_) for id_ in "uw")] == [
+        "8",
+        "8",
+    ]
+    assert process.record().status == "running"
+
+
+def test_an_update_that_finds_no_handler_until_the_execution_ends_fails_and_says_so() -> None:
+    @orchestrator
+    async def forgetful(ctx: Context, run: int) -> int:
+        if run == 1:
+            ctx.on_update(ADD, lambda number: asyncio.sleep(1_000, number))
+            await ctx.receive(GO)
+            return await ctx.continue_as_new(2)
+        return await ctx.receive(GO)
+
+    process = process_of(forgetful)
+    handle = process.client.start("e", forgetful, 1)
+    process.work()
+    send_update(process, "u")
+    for go in range(2):
+        handle.signal(GO, go)
+        process.work()
+    assert process.record().status == "completed"
+    assert "UpdateFailed" in process.kinds()
+    with pytest.raises(UpdateFailedError, match=r"registered none \('add'\)"):
+        handle.update(ADD, 5, request_id="u")
+
+
+def test_who_waits_for_an_update_hears_that_the_next_run_ended_before_it_was_shown_it() -> None:
+    @orchestrator
+    async def brief(ctx: Context, run: int) -> int:
+        if run == 2:
+            return run
+        ctx.on_update(ADD, lambda number: asyncio.sleep(1_000, number))
+        await ctx.receive(GO)
+        return await ctx.continue_as_new(2)
+
+    process = process_of(brief)
+    handle = process.client.start("e", brief, 1)
+    process.work()
+    process.client = Client(
+        process.backend, process.runtime.registry, process.clock, process.entropy, pause=lambda _: end()
+    )
+
+    def end() -> None:
+        process.work()
+        if process.record().run == 1:
+            handle.signal(GO, 1)
+
+    with pytest.raises(UpdateFailedError, match="the execution ended before it handled the update"):
+        process.client.update("e", ADD, 5)
+    assert process.record().result == "2"
+
+
+def test_an_update_that_comes_after_what_ended_the_run_is_for_the_next_run() -> None:
+    @orchestrator
+    async def hasty(ctx: Context, run: int) -> int:
+        ctx.on_update(ADD, lambda number: number + run)
+        got = await ctx.receive(GO)
+        return got if run == 3 else await ctx.continue_as_new(run + 1)
+
+    process = process_of(hasty)
+    handle = process.client.start("e", hasty, 1)
+    process.work()
+    run = process.record().key
+    update = UpdateAccepted(name="add", payload="5", request_id="u")
+    signals = [SignalReceived(name="go", payload="1", request_id=id_) for id_ in "st"]
+    process.backend.send([Outgoing(EventMessage(run=run, event=event)) for event in (signals[0], update, signals[1])])
+    taken = process.take(process.receive())
+    assert taken.returned == []
+    reply = process.backend.read_reply(run, "u")
+    assert reply is not None
+    assert (reply.accepted, reply.result) == (True, "8")  # the second signal goes along, and ends the second run
+    process.work()
+    assert process.record().run == 3
+    assert process.queued() == []
+    handle.signal(GO, 9)
+    process.work()
+    assert handle.result(0) == 9
 
 
 def test_nothing_of_an_ended_run_reaches_the_next() -> None:

@@ -378,6 +378,36 @@ def test_an_update_whose_handler_raises_fails_and_hurts_nobody() -> None:
     assert handle.result(0) == "fine"
 
 
+def test_an_update_whose_handler_waits_for_what_is_cancelled_fails() -> None:
+    @orchestrator
+    async def fickle(ctx: Context) -> str:
+        work = asyncio.create_task(asyncio.sleep(1_000, 7))
+
+        async def handle(number: int) -> int:
+            return number + await work
+
+        ctx.on_update(ADD, handle)
+        await ctx.receive(GO)
+        work.cancel()
+        await ctx.receive(GO)
+        return "fine"
+
+    process = process_of(fickle)
+    handle = process.client.start("e", fickle)
+    process.work()
+    run = process.record().key
+    update = UpdateAccepted(name="add", payload="1", request_id="u")
+    process.backend.send([Outgoing(EventMessage(run=run, event=update))])
+    process.work()
+    handle.signal(GO, 1)
+    process.work()
+    reply = process.backend.read_reply(run, "u")
+    assert reply is not None
+    assert reply.failure is not None
+    assert reply.failure.type == "asyncio.exceptions.CancelledError"
+    assert process.record().status == "running"
+
+
 def test_an_update_that_the_end_overtakes_fails() -> None:
     @orchestrator
     async def short(ctx: Context) -> None:

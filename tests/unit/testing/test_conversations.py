@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from durably import ExecutionCancelledError, UpdateRejectedError
-from durably.core.errors import ResultTimeoutError, TurnTimeoutError
+from durably import Context, ExecutionCancelledError, UpdateRejectedError, orchestrator
+from durably.core.errors import QueryError, ResultTimeoutError, TurnTimeoutError
 from durably.testing import Environment, WaitsForEverError, assert_in_order, outline
 from tests.unit.testing.programs import ADD, GO, SEEN, Order, archive, collect, endless, patient, sleepy
 
@@ -59,6 +59,24 @@ def test_an_update_is_answered_in_virtual_time(env: Environment) -> None:
     with pytest.raises(UpdateRejectedError, match="a number to add is positive"):
         env.update("f", ADD, -1)
     assert env.history() == before
+
+
+def test_a_query_whose_handler_does_not_end_is_refused() -> None:
+    @orchestrator
+    async def stuck(ctx: Context) -> None:
+        def answer() -> list[int]:
+            while True:
+                pass
+
+        ctx.on_query(SEEN, answer)
+        await ctx.receive(GO)
+
+    with Environment(turn_seconds=0.2) as env:
+        env.start("e", stuck)
+        with pytest.raises(QueryError, match="query 'seen' ran longer than a turn may take"):
+            env.query("e", SEEN)
+        with pytest.raises(QueryError, match="query 'seen' ran longer than a turn may take"):
+            env.client.query_by_name("e", "seen")
 
 
 def test_an_answer_that_needs_no_time_can_be_had_on_the_way(env: Environment) -> None:

@@ -21,7 +21,7 @@ from durably.adapters.aws.parallel import spread
 from durably.adapters.aws.queues import Queues, check_size
 from durably.adapters.aws.settings import AwsSettings
 from durably.adapters.aws.table import Table
-from durably.adapters.rules import TOMBSTONE_MS, cancelled
+from durably.adapters.rules import TOMBSTONE_MS, begins_before, cancelled
 from durably.core.errors import ContendedError, StorageError
 from durably.core.events import ExecutionStarted
 from durably.core.history import Turn
@@ -187,12 +187,16 @@ class AwsBackend:
         self.acknowledged.update(receipts)
 
     def purge(self, record: Record) -> bool:
-        """Put the tombstone first, then delete the rest: whoever finds a tombstone may repeat that."""
-        expires_ms = self._clock.now_ms() + TOMBSTONE_MS
-        if not record.closed or not self._table.bury(record, expires_s=expires_ms // 1000):
+        """Put the tombstone first, then delete the rest: whoever finds a tombstone may repeat that.
+
+        It stays in the status index until the rest is gone, so that it is found.
+        """
+        expires_s = (self._clock.now_ms() + TOMBSTONE_MS) // 1000
+        if not record.closed or not self._table.bury(record, expires_s=expires_s, finished=False):
             return False
         self._table.delete_life(record.key)
         self._bodies.delete_life(record.gen)
+        self._table.bury(record, expires_s=expires_s, finished=True)
         return True
 
     def list_records(
@@ -200,6 +204,7 @@ class AwsBackend:
         *,
         status: Status | None = None,
         orchestrator: str | None = None,
+        started_before_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
@@ -208,8 +213,8 @@ class AwsBackend:
             self._table,
             status=status,
             orchestrator=orchestrator,
+            before=begins_before(cursor, started_before_ms),
             limit=limit,
-            cursor=cursor,
             parallel=self._settings.parallel,
         )
 

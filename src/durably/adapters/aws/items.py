@@ -127,9 +127,15 @@ def record_item(record: Record, put: Put) -> Item:
     return {**item, **change_values(record.execution_id, change, put, spare=item_size(item))}
 
 
-def tombstone_item(record: Record, *, expires_s: int) -> Item:
-    """What is left of a purged life: out of the status index, and deleted by DynamoDB once it has expired."""
+def tombstone_item(record: Record, *, expires_s: int, finished: bool) -> Item:
+    """What is left of a purged life, deleted by DynamoDB once it has expired; in the status index until it is all."""
+    shard = keys.status_shard(record.execution_id)
+    indexed: Item = {
+        keys.STATUS_PARTITION: {"S": keys.status_partition(record.status, shard)},
+        keys.STATUS_SORT: {"S": keys.status_sort(record.started_at_ms, record.execution_id)},
+    }
     return {
+        **({} if finished else indexed),
         **key_of(keys.record_key(record.execution_id)),
         "gen": {"S": record.gen},
         "orchestrator": {"S": record.orchestrator},

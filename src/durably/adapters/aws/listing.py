@@ -9,25 +9,30 @@ from itertools import chain, islice
 from durably.adapters.aws import keys
 from durably.adapters.aws.parallel import spread
 from durably.adapters.aws.table import Table
-from durably.adapters.rules import check_limit, decode_cursor, encode_cursor
+from durably.adapters.rules import check_limit, encode_cursor
 from durably.ports.backend import Page
 from durably.ports.records import Record, Status
 
 
 def list_page(
-    table: Table, *, status: Status | None, orchestrator: str | None, limit: int, cursor: str | None, parallel: int
+    table: Table,
+    *,
+    status: Status | None,
+    orchestrator: str | None,
+    before: tuple[int, str] | None,
+    limit: int,
+    parallel: int,
 ) -> Page:
     """One page. The first requests to all partitions go out at once; each is read on only as far as the page needs.
 
     An execution whose status changes between two requests may be seen under both; it is listed once.
     """
     check_limit(limit)
-    before = "" if cursor is None else keys.status_sort(*decode_cursor(cursor))
-
+    end = "" if before is None else keys.status_sort(*before)
     share = 2 * (limit // keys.STATUS_SHARDS + 1)
 
     def begun(partition: str) -> Iterator[Record]:
-        records = table.index(partition, before=before, orchestrator=orchestrator, page=share)
+        records = table.index(partition, before=end, orchestrator=orchestrator, page=share)
         return chain(list(islice(records, 1)), records)
 
     streams = spread(begun, list(keys.status_partitions(status)), parallel=parallel)

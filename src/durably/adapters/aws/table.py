@@ -117,13 +117,14 @@ class Table:
         found = self._get(keys.record_key(execution_id), f"read the record of {execution_id}")
         return None if found is None else self._record(found)
 
-    def bury(self, record: Record, *, expires_s: int) -> bool:
+    def bury(self, record: Record, *, expires_s: int, finished: bool) -> bool:
         """Put a tombstone, which expires, in the place of a closed life's record; False if that is not there."""
         names = {f":closed{index}": status for index, status in enumerate(sorted(CLOSED))}
         values: Item = {":gen": {"S": record.gen}, **{name: {"S": status} for name, status in names.items()}}
         condition = f"gen = :gen AND #status IN ({', '.join(names)})"
-        item = tombstone_item(tombstone(record), expires_s=expires_s)
-        return self._put(item, condition=condition, values=values, own={"gen": record.gen, "status": "purged"}) is None
+        item = tombstone_item(tombstone(record), expires_s=expires_s, finished=finished)
+        own = {"gen": record.gen, "status": "purged"}
+        return self._put(item, condition=condition, values=values, own=own) is None
 
     def delete_life(self, run: RunKey) -> None:
         """Delete the turns, items and replies of all runs of a life."""
@@ -153,14 +154,14 @@ class Table:
         removes = [short for short, name in names.items() if name not in values]
         bound = {f":{short[1:]}": values[name] for short, name in names.items() if name in values}
         newer = "(#2 < :2 OR (#2 = :2 AND #1 < :1))"
-        allowed = "" if change.reopen else f" AND #0 IN ({', '.join(f':{status}' for status in sorted(OPEN))})"
-        statuses = {} if change.reopen else {f":{status}": {"S": status} for status in OPEN}
+        replaced = sorted((OPEN | CLOSED if change.reopen else OPEN) - {"purged"})
+        statuses = {f":{status}": {"S": status} for status in replaced}
         try:
             self._clients.dynamodb.update_item(
                 TableName=self._settings.table,
                 Key=key_of(keys.record_key(run.execution_id)),
                 UpdateExpression=f"SET {', '.join(sets)} REMOVE {', '.join(removes)}",
-                ConditionExpression=f"#gen = :gen AND {newer}{allowed}",
+                ConditionExpression=f"#gen = :gen AND {newer} AND #0 IN ({', '.join(statuses)})",
                 ExpressionAttributeNames={**names, "#gen": "gen"},
                 ExpressionAttributeValues={
                     **bound,
@@ -202,12 +203,18 @@ class Table:
     # --- replies -------------------------------------------------------------------------------------------
 
     def put_reply(self, reply: Reply) -> None:
-        """Write the reply to an update; a repetition writes the same."""
+        """Write the reply to an update; a repetition writes the same, and a rejection takes no other's place."""
+        request: PutItemInputTypeDef = {
+            "TableName": self._settings.table,
+            "Item": reply_item(reply, partial(self._bodies.put, reply.run.gen)),
+        }
+        if not reply.accepted:
+            request["ConditionExpression"] = _ABSENT
         try:
-            self._clients.dynamodb.put_item(
-                TableName=self._settings.table, Item=reply_item(reply, partial(self._bodies.put, reply.run.gen))
-            )
+            self._clients.dynamodb.put_item(**request)
         except aws_errors() as error:
+            if code_of(error) == _CONFLICT:
+                return
             raise storage_error(f"write the reply to the update {reply.request_id}", error) from error
 
     def read_reply(self, run: RunKey, request_id: str) -> Reply | None:

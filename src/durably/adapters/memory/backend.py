@@ -13,10 +13,10 @@ from durably.adapters.memory.queue import MessageQueue
 from durably.adapters.rules import (
     TOMBSTONE_MS,
     applies,
+    begins_before,
     cancelled,
     changed,
     check_limit,
-    decode_cursor,
     encode_cursor,
     replaces,
     tombstone,
@@ -166,18 +166,20 @@ class MemoryBackend:
         *,
         status: Status | None = None,
         orchestrator: str | None = None,
+        started_before_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
         """Records, newest start first."""
         check_limit(limit)
-        before = None if cursor is None else decode_cursor(cursor)
+        before = begins_before(cursor, started_before_ms)
         with self._lock:
             records = [wire.decode_record(body) for body in self._records.values()]
         wanted = [
             record
             for record in records
-            if record.status in (LISTED if status is None else (status,))
+            if record.status in LISTED
+            and status in (None, record.status)
             and (orchestrator is None or record.orchestrator == orchestrator)
             and (before is None or (record.started_at_ms, record.execution_id) < before)
         ]
@@ -258,7 +260,8 @@ class MemoryBackend:
     def _reply(self, replies: Sequence[Reply]) -> None:
         for reply in replies:
             key = (reply.run.execution_id, reply.run.gen, reply.request_id)
-            self._replies[key] = wire.encode_reply(reply)
+            if reply.accepted or key not in self._replies:
+                self._replies[key] = wire.encode_reply(reply)
 
     def _record(self, execution_id: str) -> Record | None:
         body = self._records.get(execution_id)

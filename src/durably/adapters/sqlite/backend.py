@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any, Self
 
-from durably.adapters.rules import TOMBSTONE_MS, cancelled, check_limit, decode_cursor, encode_cursor, replaces
+from durably.adapters.rules import TOMBSTONE_MS, begins_before, cancelled, check_limit, encode_cursor, replaces
 from durably.adapters.sqlite import schema
 from durably.adapters.sqlite.committer import Committer
 from durably.adapters.sqlite.errors import storage_error, translated
@@ -164,7 +164,7 @@ class SqliteBackend:
                 commit,
                 turn_row(commit.run, commit.turn),
                 None if commit.successor is None else turn_row(commit.run.next, commit.successor),
-                [reply_row(reply) for reply in commit.replies],
+                _reply_writes(commit.replies),
                 None if commit.change is None else change_row(commit.run, commit.change),
                 parsed_receipts(commit.acknowledge),
                 encoded_messages(commit.send, now_ms),
@@ -180,8 +180,8 @@ class SqliteBackend:
                     continue
                 if successor is not None:
                     _insert_turn(connection, successor)
-                if replies:
-                    connection.executemany(schema.REPLACE_REPLY, replies)
+                for statement, row in replies:
+                    connection.execute(statement, row)
                 if commit.cancel:
                     _cancel(connection, commit.cancel)
                 if change is not None:
@@ -230,8 +230,8 @@ class SqliteBackend:
 
     def reply(self, replies: Sequence[Reply]) -> None:
         """Write the replies to updates that no turn records."""
-        rows = [reply_row(reply) for reply in replies]
-        self._committer.run(lambda connection: connection.executemany(schema.REPLACE_REPLY, rows))
+        writes = _reply_writes(replies)
+        self._committer.run(lambda connection: [connection.execute(statement, row) for statement, row in writes])
 
     def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
         """The reply to an update of the life that `run` is of, or None."""
@@ -275,15 +275,16 @@ class SqliteBackend:
         *,
         status: Status | None = None,
         orchestrator: str | None = None,
+        started_before_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
         """Records, newest start first."""
         check_limit(limit)
-        before = () if cursor is None else decode_cursor(cursor)
+        before = begins_before(cursor, started_before_ms) or ()
         filters = [value for value in (status, orchestrator) if value is not None]
         statement = schema.select_page(
-            status=status is not None, orchestrator=orchestrator is not None, cursor=cursor is not None
+            status=status is not None, orchestrator=orchestrator is not None, cursor=bool(before)
         )
         rows = self._read(statement, (*filters, *before, limit + 1))
         records = tuple(record_of(row) for row in rows[:limit])
@@ -399,6 +400,10 @@ def _insert_turn(connection: sqlite3.Connection, row: Row) -> bool:
         return True
     ((nonce,),) = connection.execute(schema.SELECT_NONCE, row[:4]).fetchall()
     return bool(nonce == row[4])
+
+
+def _reply_writes(replies: Iterable[Reply]) -> list[tuple[str, Row]]:
+    return [(schema.REPLACE_REPLY if reply.accepted else schema.INSERT_REPLY, reply_row(reply)) for reply in replies]
 
 
 def _cancel(connection: sqlite3.Connection, keys: Iterable[ActivityKey]) -> None:

@@ -98,6 +98,7 @@ CHANGE_RECORD: Final = """
     UPDATE records SET status = ?, run = ?, turn = ?, code_version = ?, closed_at_ms = ?, result = ?, failure = ?,
         custom_status = coalesce(?, custom_status)
     WHERE execution_id = ? AND gen = ? AND (run, turn) < (?, ?) AND (? OR closed_at_ms IS NULL)
+        AND status <> 'purged'
 """
 
 
@@ -117,7 +118,8 @@ def select_page(*, status: bool, orchestrator: bool, cursor: bool) -> str:
     conditions = [
         condition
         for condition, wanted in (
-            ("status = ?" if status else "status <> 'purged'", True),
+            ("status <> 'purged'", True),
+            ("status = ?", status),
             ("orchestrator = ?", orchestrator),
             ("(started_at_ms, execution_id) < (?, ?)", cursor),
         )
@@ -143,6 +145,7 @@ SELECT_ITEM: Final = "SELECT version, body FROM items WHERE gen = ? AND executio
 SELECT_ITEMS: Final = "SELECT body FROM items WHERE gen = ? AND execution_id = ? AND run = ? ORDER BY seq"
 
 REPLACE_REPLY: Final = "INSERT OR REPLACE INTO replies (gen, execution_id, request_id, body) VALUES (?, ?, ?, ?)"
+INSERT_REPLY: Final = "INSERT OR IGNORE INTO replies (gen, execution_id, request_id, body) VALUES (?, ?, ?, ?)"
 SELECT_REPLY: Final = "SELECT body FROM replies WHERE gen = ? AND execution_id = ? AND request_id = ?"
 
 # --- messages ------------------------------------------------------------------------------------------
