@@ -259,6 +259,8 @@ def _dropped(story: _Story, asked: _Asked, since: datetime) -> bool:
     waits = asked.overlap in {"buffer_one", "buffer_all"}
     if waits and any(one.until >= story.end - _SECOND for one in story.started):
         return True  # it waited until the schedule ended
+    if waits and any(end >= story.end for _, end in story.pauses):
+        return True  # it was held until then
     if asked.overlap == "cancel_other" and any(one.at == asked.noticed for one in story.started):
         return True  # another one came at the same time
     if waits and "cancel_other" in story.overlaps:
