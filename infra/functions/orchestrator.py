@@ -1,4 +1,7 @@
 from durably.aws import orchestrator_handler
+from orchestrators.greetings import greet_everyone
+from orchestrators.pokemon_capture import capture_or_heal, capture_pokemon
 from orchestrators.routing import route_packet
+from orchestrators.user_onboarding import onboard_users
 
-handler = orchestrator_handler(route_packet)
+handler = orchestrator_handler(route_packet, onboard_users, greet_everyone, capture_pokemon, capture_or_heal)

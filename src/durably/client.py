@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from durably.api.orchestrator import Orchestrator, StartOptions
 from durably.api.registry import Registry
 from durably.completions import Completions
-from durably.core.channels import Query, Signal, Update
+from durably.core.channels import Query, Signal, Update, check_channel
 from durably.core.errors import (
     DefinitionError,
     ExecutionCancelledError,
@@ -95,6 +95,8 @@ class Client(Completions, Steering):
             TypeError: the arguments do not fit its signature.
             PayloadError: an argument does not fit its annotation.
         """
+        if not isinstance(orchestrator, Orchestrator):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"start() takes an id and an @orchestrator, got {orchestrator!r}. See start_by_name.")
         text = self._registry.input_shape(orchestrator.name).encode(args, kwargs)
         return Handle(
             self, execution_id, self._start(execution_id, orchestrator.name, text, orchestrator.start_options)
@@ -233,6 +235,7 @@ class Client(Completions, Steering):
             QueryError: it has no such handler, or the handler raised.
             UnknownOrchestratorError: this process does not have its code.
         """
+        check_channel(Query, query)
         text = answer_query(self._backend, self._registry, execution_id, query.name)
         return cast(R, self._registry.codec.value(query.result_type).decode(text))
 
@@ -262,6 +265,7 @@ class Client(Completions, Steering):
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
+        check_channel(Update, update)
         payload_shape, result_shape = map(self._registry.codec.value, (update.payload_type, update.result_type))
         id_ = self._request_id(request_id)
         record = existing_record(self._backend, execution_id)
@@ -324,6 +328,7 @@ class Client(Completions, Steering):
     # --- inside --------------------------------------------------------------------------------------------
 
     def _signal(self, signal: Signal[T], payload: T, request_id: str | None) -> SignalReceived:
+        check_channel(Signal, signal)
         text = self._registry.codec.value(signal.payload_type).encode(payload)
         return SignalReceived(name=signal.name, payload=text, request_id=self._request_id(request_id))
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from durably.core.context import instant
 from durably.core.events import ActivityScheduled, ChildScheduled, TimerStarted
 from durably.core.failures import Failure
+from durably.core.options import DEFAULT_OPTIONS
 from durably.core.replay import RunState
 from durably.ports.backend import Backend
-from durably.ports.records import Status
+from durably.ports.records import ActivityItem, Status
 from durably.runtime.start import existing_record
 
 
@@ -21,7 +22,11 @@ class PendingActivity:
     Attributes:
         attempt: the attempt that is queued, running or awaiting its callback, 1-based.
         last_failure: of the attempt before, None for the first.
-        state: "scheduled", "retrying", "claimed", "open" (a callback is awaited).
+        state: "scheduled" (queued, or running without heartbeats), "retrying", "running" (and its heart beats),
+            "claimed" (at most once), "open" (a callback is awaited).
+        deadline_at: when its callback expires, its claim, or the silence that its `heartbeat_timeout` allows.
+        heartbeat_at: the last stored heartbeat of the attempt, or its beginning.
+        heartbeat_details: of the last stored heartbeat, of this attempt or an earlier one; JSON text.
     """
 
     seq: int
@@ -30,6 +35,9 @@ class PendingActivity:
     attempt: int
     state: str
     last_failure: Failure | None
+    deadline_at: datetime | None = None
+    heartbeat_at: datetime | None = None
+    heartbeat_details: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,17 +113,7 @@ def describe(backend: Backend, execution_id: str) -> Description:
                 )
             )
         elif isinstance(event, ActivityScheduled):
-            item = items.get(event.seq)
-            activities.append(
-                PendingActivity(
-                    seq=event.seq,
-                    name=event.name,
-                    call_site=event.call_site,
-                    attempt=1 if item is None else item.attempt,
-                    state="scheduled" if item is None else item.state,
-                    last_failure=None if item is None else item.last_failure,
-                )
-            )
+            activities.append(_pending(event, items.get(event.seq)))
     return Description(
         execution_id=record.execution_id,
         orchestrator=record.orchestrator,
@@ -132,4 +130,24 @@ def describe(backend: Backend, execution_id: str) -> Description:
         timers=tuple(timers),
         children=tuple(children),
         custom_status=record.custom_status,
+    )
+
+
+def _pending(event: ActivityScheduled, item: ActivityItem | None) -> PendingActivity:
+    pending = PendingActivity(
+        seq=event.seq, name=event.name, call_site=event.call_site, attempt=1, state="scheduled", last_failure=None
+    )
+    if item is None:
+        return pending
+    beat_ms, silence_ms = item.beat_at_ms, (event.options or DEFAULT_OPTIONS).heartbeat_ms
+    silent_ms = None if beat_ms is None or silence_ms is None else beat_ms + silence_ms
+    deadline_ms = min((instant_ms for instant_ms in (item.deadline_ms, silent_ms) if instant_ms), default=None)
+    return replace(
+        pending,
+        attempt=item.attempt,
+        state=item.state,
+        last_failure=item.last_failure,
+        deadline_at=None if deadline_ms is None else instant(deadline_ms),
+        heartbeat_at=None if beat_ms is None else instant(beat_ms),
+        heartbeat_details=item.details,
     )

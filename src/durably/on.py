@@ -33,14 +33,14 @@ class S3Object:
     """An object of which S3 told something; its key is decoded.
 
     Attributes:
-        event: such as "ObjectCreated:Put", or "Object Created" where it came through EventBridge.
+        event: "ObjectCreated:Put" and the like, or "Object Created" where it came through EventBridge.
         sequencer: orders the events of one key; the time of those that S3 does not number.
     """
 
     bucket: str
     key: str
-    event: str
-    sequencer: str
+    event: str = "ObjectCreated:Put"
+    sequencer: str = ""
     version_id: str | None = None
     etag: str | None = None
     size: int | None = None
@@ -193,12 +193,14 @@ class Trigger(Generic[T]):
         kind: the class of what it takes.
         take: what it takes of this one; None if it wants nothing of it.
         decide: what is to be done.
+        wanted: what was declared, such as {"prefix": "users/"}; `durably template` makes a filter of it.
         orchestrators: those that it is known to start.
     """
 
     kind: type[T]
     take: Callable[[T], T | None]
     decide: Callable[[T], Outcome]
+    wanted: Mapping[str, str]
     orchestrators: tuple[Orchestrator[..., Any], ...] = ()
 
 
@@ -207,9 +209,10 @@ class On(Generic[T]):
     or above a function from what arrives to `start(...)`, `signal(...)`, `signal_with_start(...)` or None.
     """
 
-    def __init__(self, kind: type[T], take: Callable[[T], T | None]) -> None:
+    def __init__(self, kind: type[T], take: Callable[[T], T | None], **wanted: str) -> None:
         self._kind = kind
         self._take = take
+        self._wanted = wanted
 
     @overload
     def __call__(self, target: Orchestrator[P, R], /) -> Orchestrator[P, R]: ...
@@ -219,32 +222,39 @@ class On(Generic[T]):
         """Raises DefinitionError if `target` does not take one argument."""
         if not isinstance(target, Orchestrator):
             _takes_one(target, skip=0)
-            return Trigger(kind=self._kind, take=self._take, decide=target)
+            return Trigger(kind=self._kind, take=self._take, decide=target, wanted=self._wanted)
         flow = cast("Orchestrator[..., Any]", target)
         _takes_one(flow.fn, skip=1)
 
         def decide(arrived: T) -> Outcome:
             return start(flow, arrived)
 
-        flow.triggers.append(Trigger(kind=self._kind, take=self._take, decide=decide, orchestrators=(flow,)))
+        made = Trigger(kind=self._kind, take=self._take, decide=decide, wanted=self._wanted, orchestrators=(flow,))
+        flow.triggers.append(made)
         return flow
 
 
 def s3(*, bucket: str = "*", prefix: str = "", suffix: str = "", event: str = "ObjectCreated:*") -> On[S3Object]:
-    """An object of S3, notified directly, through a topic, a queue or (event="Object Created") EventBridge.
+    """An object of S3, notified directly, through a topic, a queue or EventBridge.
 
     Args:
         bucket: its name; `*` stands for anything.
         prefix: how its key begins.
         suffix: how its key ends.
-        event: of it; `*` stands for anything.
+        event: of it; `*` stands for anything. EventBridge knows the default as "Object Created", and says no more.
     """
 
     def wants(found: S3Object) -> bool:
-        named = fnmatchcase(found.bucket, bucket) and fnmatchcase(found.event, event)
-        return named and found.key.startswith(prefix) and found.key.endswith(suffix)
+        told = "ObjectCreated:" if found.event == "Object Created" else found.event
+        happened = fnmatchcase(told, event) or fnmatchcase(found.event, event)
+        return (
+            happened
+            and fnmatchcase(found.bucket, bucket)
+            and found.key.startswith(prefix)
+            and found.key.endswith(suffix)
+        )
 
-    return On(S3Object, _if(wants))
+    return On(S3Object, _if(wants), bucket=bucket, prefix=prefix, suffix=suffix, event=event)
 
 
 def eventbridge(*, source: str = "*", detail_type: str = "*") -> On[EventBridgeEvent]:
@@ -253,17 +263,17 @@ def eventbridge(*, source: str = "*", detail_type: str = "*") -> On[EventBridgeE
     def wants(found: EventBridgeEvent) -> bool:
         return fnmatchcase(found.source, source) and fnmatchcase(found.detail_type, detail_type)
 
-    return On(EventBridgeEvent, _if(wants))
+    return On(EventBridgeEvent, _if(wants), source=source, detail_type=detail_type)
 
 
 def sns(*, topic: str = "*") -> On[SnsMessage]:
     """A message of a topic (its name), directly or through a queue; `*` stands for anything."""
-    return On(SnsMessage, _if(lambda found: fnmatchcase(found.topic, topic)))
+    return On(SnsMessage, _if(lambda found: fnmatchcase(found.topic, topic)), topic=topic)
 
 
 def sqs(*, queue: str = "*") -> On[SqsMessage]:
     """A message of a queue (its name); `*` stands for anything."""
-    return On(SqsMessage, _if(lambda found: fnmatchcase(found.queue, queue)))
+    return On(SqsMessage, _if(lambda found: fnmatchcase(found.queue, queue)), queue=queue)
 
 
 def http(route: str) -> On[HttpRequest]:
@@ -278,12 +288,12 @@ def http(route: str) -> On[HttpRequest]:
     method, _, path = route.partition(" ")
     if not method.isupper() or not path.startswith("/"):
         raise DefinitionError(f"A route has a method and a path, such as 'POST /approvals/{{batch}}'; got {route!r}.")
-    return On(HttpRequest, lambda found: _routed(path, found) if found.method == method else None)
+    return On(HttpRequest, lambda found: _routed(path, found) if found.method == method else None, route=route)
 
 
 def schedule(*, rule: str = "*") -> On[Tick]:
     """An instant of a rule or schedule of EventBridge, by name; `*` stands for anything. Prefer `durably.schedules`."""
-    return On(Tick, _if(lambda found: fnmatchcase(found.rule, rule)))
+    return On(Tick, _if(lambda found: fnmatchcase(found.rule, rule)), rule=rule)
 
 
 def _if(wants: Callable[[T], bool]) -> Callable[[T], T | None]:

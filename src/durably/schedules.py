@@ -120,7 +120,7 @@ class Schedules:
             self._client.start(_execution_of(schedule_id), options, _checked(schedule), action)
         except ExecutionExistsError as error:
             raise ExecutionExistsError(
-                f"There is a schedule {schedule_id!r}. Change it with update, or delete it first."
+                f"There is a schedule {schedule_id!r}. Change it with Schedules.update, or delete it first."
             ) from error
 
     @overload

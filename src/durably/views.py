@@ -30,7 +30,7 @@ def record_view(record: Record) -> dict[str, Any]:
         "closed_at": None if record.closed_at_ms is None else instant(record.closed_at_ms).isoformat(),
         "code_version": record.code_version,
         "failure": _plain(record.failure),
-        "custom_status": None if record.custom_status is None else json.loads(record.custom_status),
+        "custom_status": _parsed(record.custom_status),
     }
 
 
@@ -39,7 +39,7 @@ def result_view(record: Record) -> dict[str, Any]:
     return {
         "execution_id": record.execution_id,
         "status": record.status,
-        "result": None if record.result is None else json.loads(record.result),
+        "result": _parsed(record.result),
         "failure": _plain(record.failure),
     }
 
@@ -66,7 +66,13 @@ def description_view(description: Description) -> dict[str, Any]:
     """An execution with what it waits for."""
     status = description.custom_status
     plain = cast("dict[str, Any]", _plain(description))
-    return {**plain, "custom_status": None if status is None else json.loads(status)}
+    for activity in plain["activities"]:
+        activity["heartbeat_details"] = _parsed(activity["heartbeat_details"])
+    return {**plain, "custom_status": _parsed(status)}
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
 
 
 def history_view(entries: Iterable[HistoryEntry]) -> list[dict[str, Any]]:

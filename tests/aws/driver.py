@@ -53,6 +53,7 @@ from tests.aws.payloads import (
     http_event,
     record_of,
 )
+from tests.contract.aws import PROJECTED
 
 VISIBILITY_S = 60
 MAX_RECEIVES = 20
@@ -442,7 +443,7 @@ def deploy(clients: Clients, activities: Iterable[str], *, max_receives: Mapping
                     {"AttributeName": "gsi_pk", "KeyType": "HASH"},
                     {"AttributeName": "gsi_sk", "KeyType": "RANGE"},
                 ],
-                "Projection": {"ProjectionType": "ALL"},
+                "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": PROJECTED},
             }
         ],
     )

@@ -330,6 +330,28 @@ async def account(ctx: Context, enough: int) -> int:
 
 
 @orchestrator
+async def heard(ctx: Context) -> list[int]:
+    """What it is told by a signal, and by an update."""
+    told: list[int] = []
+    done = asyncio.Event()
+
+    def add(n: int) -> int:
+        told.append(n)
+        done.set()
+        return len(told)
+
+    ctx.on_update(ADD, add)
+    told.append(await ctx.receive(GO))
+    await done.wait()
+    return told
+
+
+@orchestrator
+async def parent_of_one(ctx: Context, n: int) -> int:
+    return await pipeline(n)
+
+
+@orchestrator
 async def tidy(ctx: Context, n: int) -> int:
     """Cleans up when it is cancelled."""
     try:
@@ -360,6 +382,8 @@ ACTIVITIES: list[Activity[..., Any]] = [
 ORCHESTRATORS: list[Orchestrator[..., Any]] = [
     watched,
     pipeline,
+    heard,
+    parent_of_one,
     mixed,
     fan_out,
     sleeper,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -225,6 +227,11 @@ def test_a_reset_ends_the_children_of_the_run_that_it_leaves(cloud: Cloud) -> No
         ("POST c-1/reset", {"to_event": 99}, 400, "no applied event 99"),
         ("POST c-1/forks", {}, 400, "The field execution_id is missing"),
         ("POST c-1/forks", {"execution_id": "a b"}, 400, "'a b' cannot be an execution id"),
+        ("DELETE c-1", None, 409, "is running; only what has ended can be purged"),
+        ("DELETE nobody", None, 404, "No execution has the id 'nobody'"),
+        ("DELETE a%20b", None, 400, "'a b' cannot be an execution id"),
+        ("DELETE c-1?now=true", None, 400, "Unknown parameter 'now'"),
+        ("POST c-1/reset", {"to_event": 1, "request_id": "x" * 257}, 400, "A request id has at most 256"),
         ("POST c-1/forks", {"execution_id": "c-1"}, 409, "The id 'c-1' is taken"),
         ("POST c-1/forks", {"execution_id": "x", "input": {"wanted": "all"}}, 400, "wanted"),
     ],
@@ -242,6 +249,77 @@ def test_bad_requests_get_clear_answers_and_change_nothing(
     cloud.run()
     assert cloud.client.history("c-1") == before
     assert [record.execution_id for record in cloud.client.list()] == ["c-1"]
+
+
+def purge(cloud: Cloud, asked: str) -> tuple[int, dict[str, Any]]:
+    return cloud.http("api", "DELETE", f"/executions{asked}")
+
+
+def test_what_was_closed_is_purged_in_bounded_steps(cloud: Cloud) -> None:
+    for id_ in ("c-1", "c-2", "c-3"):
+        cloud.client.start(id_, collect, 0)
+    cloud.client.start("open", collect)
+    cloud.run()
+    assert purge(cloud, "/c-1") == (200, {"execution_id": "c-1", "status": "purged"})
+    assert [purge(cloud, "/c-1")[0], ask(cloud, "c-1")[0]] == [200, 404]
+    cloud.clock.advance(1)
+    closed_before = f"?closed_before={quote(datetime.fromtimestamp(cloud.clock.ms / 1000, UTC).isoformat())}"
+    assert purge(cloud, f"{closed_before}&status=failed") == (200, {"executions": [], "more": False})
+    status, would = purge(cloud, f"{closed_before}&dry_run=true&limit=2")
+    assert (status, [each["execution_id"] for each in would["executions"]]) == (200, ["c-3", "c-2"])
+    assert [ids_of(purge(cloud, f"{closed_before}&limit=1")) for _ in range(3)] == [
+        (["c-3"], True),
+        (["c-2"], True),
+        ([], False),
+    ]
+    assert [record.execution_id for record in cloud.client.list()] == ["open"]
+
+
+def ids_of(answer: tuple[int, dict[str, Any]]) -> tuple[list[str], bool]:
+    assert answer[0] == 200
+    return [each["execution_id"] for each in answer[1]["executions"]], answer[1]["more"]
+
+
+def test_a_purge_stops_before_the_function_does(cloud: Cloud) -> None:
+    for id_ in ("c-1", "c-2"):
+        cloud.client.start(id_, collect, 0)
+    cloud.run()
+    cloud.clock.advance(60)
+    cloud.hook = lambda call: cloud.clock.advance(7) if call.operation == "s3.ListObjectsV2" else None
+    asked = "?closed_before=2100-01-01T00:00:00Z"
+    assert [ids_of(purge(cloud, asked)) for _ in range(2)] == [(["c-2"], True), (["c-1"], True)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("", "closed_before must be an instant with its time zone"),
+        ("?closed_before=2030-01-31", "closed_before must be an instant with its time zone"),
+        ("?closed_before=soon", "got 'soon'"),
+        ("?closed_before=2030-01-31T00:00:00Z&status=running", "status must be one of completed, failed, cancelled"),
+        ("?closed_before=2030-01-31T00:00:00Z&dry_run=yes", "dry_run must be true or false"),
+        ("?closed_before=2030-01-31T00:00:00Z&limit=0", "limit must be a whole number from 1"),
+        ("?before=2030-01-31T00:00:00Z", "Unknown parameter 'before'"),
+    ],
+)
+def test_a_purge_that_is_not_meant_is_refused(cloud: Cloud, asked: str, said: str) -> None:
+    status, answer = purge(cloud, asked)
+    assert (status, said in answer["message"]) == (400, True), answer
+
+
+def test_a_repeated_request_is_carried_out_once(cloud: Cloud) -> None:
+    cloud.client.start("c-1", collect)
+    cloud.run()
+    reset, fork = {"to_event": 1, "request_id": "r"}, {"execution_id": "c-2", "request_id": "f"}
+    assert {post(cloud, "c-1/reset", reset)[1]["run"] for _ in range(2)} == {2}
+    assert len({post(cloud, "c-1/forks", fork)[1]["gen"] for _ in range(2)}) == 1
+    cloud.client.terminate("c-1")
+    cloud.run()
+    assert {post(cloud, "c-1/retry", {"request_id": "again"})[1]["run"] for _ in range(2)} == {3}
+    for path in ("suspend", "resume", "suspend"):
+        assert post(cloud, f"c-1/{path}", {"request_id": path})[0] == 202
+        cloud.run()
+    assert ask(cloud, "c-1")[1]["status"] == "running"
 
 
 def test_the_api_describes_itself(cloud: Cloud) -> None:

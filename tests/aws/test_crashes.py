@@ -6,18 +6,20 @@ prints the table of crash points.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from durably import Orchestrator
+from durably import Client, Orchestrator
+from durably.core.context import instant
 from durably.core.events import ActivityCompleted, ActivityFailed, TimerFired
 from tests.aws import programs
 from tests.aws.driver import MAPPINGS, Call, Cloud, Crash, Moment, deployed
@@ -27,6 +29,21 @@ from tests.aws.programs import seen
 pytestmark = pytest.mark.slow
 
 HANDLERS = ("orchestrator", "activities", "timers", "callbacks", "dead_letters", "sweeper", "api")
+OPERATIONS = (
+    "start",
+    "signal",
+    "update",
+    "suspend",
+    "resume",
+    "cancel",
+    "terminate",
+    "retry",
+    "reset",
+    "fork",
+    "purge",
+)
+CLIENTS = tuple(f"client.{operation}" for operation in (*OPERATIONS, "purge_closed"))
+T = TypeVar("T")
 PARTS = 4  # of a sweep, so that each test takes seconds
 FULL = os.environ.get("DURABLY_SWEEP") == "full"
 table: Counter[tuple[str, str]] = Counter()
@@ -195,14 +212,80 @@ def _again(cloud: Cloud) -> None:
     cloud.run(until=lambda: cloud.closed("x-1"))
 
 
-def _repeat(ask: Callable[[], object]) -> None:
+def _repeat(ask: Callable[[], T]) -> T:
     for _ in range(5):
         try:
-            ask()
+            return ask()
         except Crash:
             continue
-        return
     raise AssertionError("it never got through")
+
+
+def _ask(cloud: Cloud, what: str, do: Callable[[Client], T]) -> T:
+    """Ask as often as it takes, and once more, since the answer may be lost; both answers are the same.
+
+    It is done with a client of its own, whose calls are those of the function `client.WHAT`.
+    """
+
+    def ask() -> T:
+        client = Client(
+            cloud.process.backend, cloud.client.registry, cloud.clock, cloud.entropy, pause=lambda _: cloud.run()
+        )
+        cloud._function = f"client.{what}"
+        try:
+            return do(client)
+        finally:
+            cloud._function = None
+
+    answers = [_repeat(ask) for _ in range(2)]
+    assert answers[0] == answers[1]
+    return answers[0]
+
+
+def _talking(cloud: Cloud) -> None:
+    """Clients that start, signal and update an execution, keep it waiting, and cancel another."""
+    for id_ in ("x-1", "x-2"):
+        once = programs.heard.options(request_id=id_)
+        _ask(cloud, "start", lambda c, id_=id_, once=once: c.start(id_, once).gen)  # type: ignore[misc]
+    cloud.run()
+    _ask(cloud, "suspend", lambda c: c.suspend("x-1", request_id="a"))
+    cloud.run()
+    _ask(cloud, "signal", lambda c: c.signal("x-1", programs.GO, 2, request_id="b"))
+    assert cloud.status("x-1") == "suspended"
+    _ask(cloud, "resume", lambda c: c.resume("x-1", request_id="c"))
+    cloud.run()
+    told = _ask(cloud, "update", lambda c: c.update("x-1", programs.ADD, 3, request_id="d"))
+    _ask(cloud, "cancel", lambda c: c.cancel("x-2"))
+    cloud.run()
+    assert (told, cloud.status("x-2"), cloud.run_of("x-1").run) == (2, "cancelled", 1)
+
+
+def _rewinding(cloud: Cloud) -> None:
+    """Clients that terminate, retry, reset and fork."""
+    _start(cloud, "x-1", programs.parent_of_one, 1)
+    cloud.run(until=lambda: cloud.closed("x-1"))
+    assert _ask(cloud, "reset", lambda c: c.reset("x-1", 2, request_id="a")) == 2
+    _ask(cloud, "terminate", lambda c: c.terminate("x-1"))
+    cloud.run(until=lambda: cloud.closed("x-1"))
+    assert _ask(cloud, "retry", lambda c: c.retry("x-1", request_id="b")) == 3
+    _ask(cloud, "fork", lambda c: c.fork("x-1", "x-2", to_event=2, request_id="c").gen)
+    cloud.run(until=lambda: cloud.closed("x-1", "x-2"))
+    assert [cloud.run_of(id_).run for id_ in ("x-1", "x-2")] == [3, 1]
+
+
+def _purging(cloud: Cloud) -> None:
+    """Clients that purge one execution, and all that were closed before an instant; of a large one S3 holds a part."""
+    large = "".join(hashlib.sha256(str(n).encode()).hexdigest() for n in range(14_000))
+    for id_, text in (("x-1", "small"), ("x-2", large), ("x-3", "small")):
+        _start(cloud, id_, programs.echo, text)
+    cloud.run(until=lambda: cloud.closed("x-1", "x-2", "x-3"))
+    _ask(cloud, "purge", lambda c: c.purge("x-1"))
+    closed_before = instant(cloud.clock.ms + 1)
+    _ask(cloud, "purge_closed", lambda c: deque(c.purge_closed(closed_before=closed_before), maxlen=0))
+    found = cloud.dynamodb.scan(TableName="table")["Items"]
+    assert sorted((item["pk"]["S"], item["status"]["S"]) for item in found) == [(f"x-{n}", "purged") for n in (1, 2, 3)]
+    assert not any("gsi_pk" in item for item in found)
+    assert "Contents" not in cloud.s3.list_objects_v2(Bucket="bucket", Prefix="bodies/")
 
 
 FEW_RECEIVES = 5  # or telling of dead letters would take long
@@ -217,6 +300,9 @@ STORIES = {
     "relay": Story(_relay, {"x-1": 6}),
     "heartbeats": Story(_heartbeats, {"x-1": [3, 7]}),
     "again": Story(_again, {"x-1": 8}),
+    "clients that talk": Story(_talking, {"x-1": [2, 3]}),
+    "clients that rewind": Story(_rewinding, {"x-1": 8, "x-2": 8}),
+    "clients that purge": Story(_purging, {}),
 }
 
 
@@ -304,9 +390,9 @@ def test_the_sweep_reached_every_handler(capsys: pytest.CaptureFixture[str]) -> 
         print(
             f"\n\n{'all' if FULL else 'sampled'} crash points, each before and after the call: 0 lost, 0 recorded twice"
         )
-        for handler in HANDLERS:
+        for handler in (*HANDLERS, *CLIENTS):
             lines = sorted((operation, count) for (function, operation), count in table.items() if function == handler)
             told = ", ".join(f"{operation} {count}" for operation, count in lines)
-            print(f"  {handler:<13} {sum(count for _, count in lines):>4}  {told}")
-        print(f"  {'all':<13} {table.total():>4}")
-    assert {function for function, _ in table} == set(HANDLERS)
+            print(f"  {handler:<19} {sum(count for _, count in lines):>4}  {told}")
+        print(f"  {'all':<19} {table.total():>4}")
+    assert {function for function, _ in table} == {*HANDLERS, *CLIENTS}

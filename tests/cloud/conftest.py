@@ -62,10 +62,22 @@ def transmit_service() -> Iterator[TransmitService]:
 
 
 @pytest.fixture(scope="session")
-def routing(emulator: Emulator, transmit_service: TransmitService, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+def users_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the onboarding story keeps its users: a SQL database that functions, which run on this machine, reach."""
+    return tmp_path_factory.mktemp("users") / "users.db"
+
+
+@pytest.fixture(scope="session")
+def routing(
+    emulator: Emulator,
+    transmit_service: TransmitService,
+    users_database: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Stack:
     """The stack that `sam build && sam deploy` makes of this project, unchanged."""
     work = tmp_path_factory.mktemp("routing")
-    deployment = Deployment(emulator, ROOT, "routing", work, RoutingServiceUrl=transmit_service.url)
+    parameters = {"RoutingServiceUrl": transmit_service.url, "DatabaseUrl": f"sqlite:///{users_database}"}
+    deployment = Deployment(emulator, ROOT, "routing", work, **parameters)
     deployment.bring_up()
     return Stack(deployment)
 
@@ -75,7 +87,10 @@ def stories(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Sta
     """The stack of the stories. A turn that died is taken again after 12 s, not 60."""
     work = tmp_path_factory.mktemp("stories")
     write_project(work / "project")
-    deployment = Deployment(emulator, work / "project", "stories", work, TurnVisibilitySeconds="12")
+    parameters = {"TurnVisibilitySeconds": "12", "CleanedUpExpression": "at(2099-01-01T00:00:00)"}
+    deployment = Deployment(emulator, work / "project", "stories", work, **parameters)
+    topic = deployment.client("sns").create_topic(Name="arrivals")["TopicArn"]
+    deployment.parameters["AnnouncedTopic"] = topic
     deployment.bring_up()
     return Stack(deployment)
 

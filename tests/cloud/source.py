@@ -9,24 +9,25 @@ import sys
 from pathlib import Path
 
 from tests.cloud.emulator import ROOT, surroundings
+from tests.infra.reading import DEPLOYED
 
 HERE = Path(__file__).parent / "project"
-DEPLOYED = "activities/routing.py"  # of this project's own, what its template holds
 STORIES = Path("orchestrators") / "stories.py"
 
 
 def write_project(folder: Path) -> None:
-    """Copy this project, add the stories, and let `durably template` write what their activities need."""
+    """Copy this project, add the stories, and let `durably template` write what their activities and triggers need."""
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("infra", "orchestrators", "activities", "src"):
+    for name in ("infra", "orchestrators", "activities", "src", "requirements"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("template.yaml", "requirements/aws.txt"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
+    shutil.copy(ROOT / "template.yaml", folder)
     for name in ("orchestrators", "activities"):
         shutil.copytree(HERE / name, folder / name, ignore=ignored, dirs_exist_ok=True)
     shutil.copytree(HERE / "functions", folder / "infra" / "functions", ignore=ignored, dirs_exist_ok=True)
-    deployed = [DEPLOYED, *(f"activities/{file.name}" for file in sorted((HERE / "activities").glob("*.py")))]
+    added = sorted(
+        file.relative_to(HERE).as_posix() for file in HERE.glob("*s/*.py") if file.parent.name != "functions"
+    )
+    deployed = [*DEPLOYED, *added]
     command = [sys.executable, "-m", "durably.cli", "template", "--update", *deployed]
     subprocess.run(command, cwd=folder, env=surroundings(), check=True, capture_output=True, timeout=60)
 

@@ -35,9 +35,9 @@ class Answer:
 
 
 def request(method: str, url: str, body: object = None, *, signed: bool = True) -> Answer:
-    """One request to an API of the emulator, whose host name only it resolves."""
+    """One request to an API of the emulator, whose host name only it resolves. What is not bytes is sent as JSON."""
     address = urlsplit(url)
-    data = b"" if body is None else json.dumps(body).encode()
+    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     prepared = AWSRequest(method, url, {"Host": address.netloc, "Content-Type": "application/json"}, data)
     if signed:
         SigV4Auth(Credentials("test", "test"), "execute-api", REGION).add_auth(prepared)
@@ -148,8 +148,9 @@ class Stack:
         return name
 
     def queue(self, resource: str) -> str:
-        """The URL of a queue, by its logical id."""
-        urls = self.client("sqs").list_queues(QueueNamePrefix=f"{self.deployment.stack}-{resource}-")["QueueUrls"]
+        """The URL of a queue, by the logical id of its stack."""
+        listed = self.client("sqs").list_queues(QueueNamePrefix=f"{self.deployment.stack}-{resource}-")["QueueUrls"]
+        urls = [url for url in listed if "-Queue-" in url]
         assert len(urls) == 1, urls
         url: str = urls[0]
         return url

@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import Any
 
 from tests.cloud.stack import Stack
-from tests.infra.reading import FUNCTION, resources, template
+from tests.infra.reading import FUNCTION, POLICY, resources
 
 # Lambda polls in the function's name, the scheduler is handed the role, and S3 looks who may know what is not there.
 BY_OTHERS = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "iam:PassRole", "s3:ListBucket"}
@@ -82,7 +82,7 @@ def test_every_permission_is_used(stories: Stack, routing: Stack) -> None:
             else:
                 left |= {(function, action) for action in actions(policy) if not used(function, action)}
     for name, functions in sharers.items():
-        allowed = actions(template()["Resources"][name]["Properties"]["PolicyDocument"])
+        allowed = actions(resources(POLICY)[name]["PolicyDocument"])
         left |= {(name, action) for action in allowed if not any(used(function, action) for function in functions)}
     pauses = {(function, "sqs:ChangeMessageVisibility*") for function in resources(FUNCTION)}
     assert left - pauses <= set(NOT_SEEN_HERE)

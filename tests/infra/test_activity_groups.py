@@ -14,11 +14,10 @@ from durably.cli import main
 from durably.cli.template import Group, function_file, groups_of, updated
 from durably.core.errors import ConfigurationError
 from durably.embedded.discovery import discover
-from tests.infra.reading import FUNCTION, QUEUE, ROOT, activity_queues, allowed, parsed, resources
+from tests.infra.reading import DEPLOYED, FUNCTION, QUEUE, ROOT, activity_queues, allowed, parsed, resources
 
 TEMPLATE = (ROOT / "template.yaml").read_text()
-DEPLOYED = "activities/routing.py"  # the other stories run embedded
-GROUPS = groups_of(discover([ROOT / DEPLOYED]).activities)
+GROUPS = groups_of(discover([ROOT / path for path in DEPLOYED]).activities)
 
 each_group = pytest.mark.parametrize("group", GROUPS, ids=[group.resource for group in GROUPS])
 
@@ -45,13 +44,17 @@ def billing(*activities: Any) -> Group:
 
 
 def test_groups_are_found() -> None:
-    assert [(group.resource, group.names) for group in GROUPS] == [("RoutingActivities", ["get_route", "transmit"])]
+    names = {group.resource: group.names for group in GROUPS}
+    assert names["RoutingActivities"] == ["get_route", "transmit"]
+    assert names.keys() == {
+        f"{story}Activities" for story in ("Greetings", "PokemonCapture", "Routing", "UserOnboarding")
+    }
 
 
 @each_group
 def test_a_group_has_its_function_queue_and_environment(group: Group) -> None:
     assert resources(FUNCTION)[group.resource]["Handler"] == f"{group.stem}.handler"
-    assert {f"{group.resource}Queue", f"{group.resource}DeadLetters"} <= set(resources(QUEUE))
+    assert {f"{group.resource}Queue/Queue", f"{group.resource}Queue/DeadLetters"} <= set(resources(QUEUE))
     assert activity_queues()[f"{group.resource}Queue"] == group.names
     assert resources(FUNCTION)[group.resource]["Timeout"] >= group.timeout_seconds
 
@@ -59,8 +62,8 @@ def test_a_group_has_its_function_queue_and_environment(group: Group) -> None:
 @each_group
 def test_whoever_sends_messages_may_send_to_a_groups_queue(group: Group) -> None:
     for function in ("RoutingOrchestrator", "Timers", "DeadLetters", "Callbacks", group.resource):
-        assert ("sqs:SendMessage*", f"{group.resource}Queue") in allowed(function)
-    assert ("sqs:ReceiveMessage", f"{group.resource}DeadLetters") in allowed("DeadLetters")
+        assert ("sqs:SendMessage*", f"{group.resource}Queue/Queue") in allowed(function)
+    assert ("sqs:ReceiveMessage", f"{group.resource}Queue/DeadLetters") in allowed("DeadLetters")
 
 
 @each_group
@@ -80,7 +83,7 @@ def test_no_queue_is_for_activities_that_nobody_has() -> None:
 
 def test_the_command_finds_nothing_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
-    assert main(["template", "--check", DEPLOYED]) == 0
+    assert main(["template", "--check", *DEPLOYED]) == 0
     assert capsys.readouterr().out == ""
 
 
@@ -92,11 +95,13 @@ def test_a_new_group_gets_all_that_the_others_have() -> None:
     routing = {id_.removeprefix("Routing") for id_ in found if id_.startswith("RoutingActivities")}
     assert {id_.removeprefix("Billing") for id_ in found if id_.startswith("BillingActivities")} == routing
     assert found["BillingActivities"]["Properties"]["Timeout"] == 55
-    assert found["BillingActivitiesQueue"]["Properties"]["VisibilityTimeout"] == 65
+    assert found["BillingActivitiesQueue"]["Properties"]["Parameters"]["VisibilityTimeout"] == 65
 
 
 def test_names_and_aliases_lead_to_the_queue() -> None:
-    assert '{"${BillingActivitiesQueue}": ["bill", "mail-receipt", "send-receipt"]' in updated(TEMPLATE, [billing()])
+    assert '{"${BillingActivitiesQueue.Outputs.Url}": ["bill", "mail-receipt", "send-receipt"]' in updated(
+        TEMPLATE, [billing()]
+    )
 
 
 def test_only_a_group_with_callbacks_may_read_the_key_of_their_tokens() -> None:
@@ -105,7 +110,7 @@ def test_only_a_group_with_callbacks_may_read_the_key_of_their_tokens() -> None:
 
 
 def test_what_was_tuned_by_hand_stays() -> None:
-    tuned = TEMPLATE.replace("      Timeout: 20\n", "      Timeout: 77 # they are slow on Mondays\n")
+    tuned = TEMPLATE.replace("      Timeout: 310\n", "      Timeout: 77 # they are slow on Mondays\n")
     assert tuned != TEMPLATE
     assert "Timeout: 77 # they are slow on Mondays" in updated(tuned, [billing(), *GROUPS])
 

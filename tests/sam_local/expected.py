@@ -24,6 +24,10 @@ def shows(code: int, key: str, value: object) -> Check:
     return lambda answer: answer["statusCode"] == code and json.loads(answer["body"])[key] == value
 
 
+def nothing(answer: Any) -> bool:
+    return answer is None
+
+
 def swept(answer: Any) -> bool:
     return bool(answer.keys() == {"looked_at", "woken", "stalled"})
 
@@ -45,6 +49,11 @@ EVENTS: dict[str, dict[str, Check]] = {
         "api_retry": status(409),  # it is running
         "api_reset": status(400),  # it has not taken a turn yet, so there is no event to go back to
         "api_fork": status(400),
+        "api_complete_activity": status(404),  # it awaits no callback
+        "api_fail_activity": status(404),
+        "api_heartbeat_activity": status(404),
+        "api_purge": status(409),
+        "api_purge_closed": shows(200, "executions", []),
         "api_cancel": status(202),
         "api_terminate": status(202),
         "api_openapi": shows(200, "openapi", "3.1.0"),
@@ -55,9 +64,27 @@ EVENTS: dict[str, dict[str, Check]] = {
         "orchestrator_activity_completed": all_taken,
     },
     "RoutingActivities": {"activities_get_route": all_taken, "activities_transmit": all_taken},
+    "GreetingsActivities": {"activities_hello_trainer": all_taken},
+    "PokemonCaptureActivities": {"activities_paralyze": all_taken},
+    "UserOnboardingActivities": {"activities_import_users": all_taken},
+    "Triggers": {
+        "triggers_users": all_taken,
+        "triggers_approval": shows(202, "execution_id", "user-onboarding:users"),
+        # the stories take a CSV that S3 tells of, and let go of all others
+        "triggers/s3": nothing,
+        "triggers/s3_eventbridge": nothing,
+        "triggers/s3_sqs": all_taken,
+        "triggers/eventbridge": nothing,
+        "triggers/sns": nothing,
+        "triggers/sns_sqs": all_taken,
+        "triggers/sqs": all_taken,
+        "triggers/schedule": nothing,
+        "triggers/scheduler": nothing,
+        "triggers/http": status(404),
+    },
     "Timers": {"timers_timer": all_taken, "timers_early": all_taken, "timers_callback_deadline": all_taken},
     # its tokens were signed elsewhere
-    "Callbacks": {"callbacks_complete": status(401), "callbacks_failure": status(401)},
+    "Callbacks": {name: status(401) for name in ("callbacks_complete", "callbacks_failure", "callbacks_heartbeat")},
     "DeadLetters": {
         "dead_letters_event": all_taken,
         "dead_letters_timer": all_taken,
@@ -69,6 +96,7 @@ EVENTS: dict[str, dict[str, Check]] = {
 
 def gaps(functions: Iterable[str]) -> list[str]:
     """Functions of the template and files in events/ that are not here, and the reverse."""
-    files = {path.stem for path in (ROOT / "events").glob("*.json")}
+    folder = ROOT / "events"
+    files = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json")}
     known = {name for events in EVENTS.values() for name in events} | set(STORIES)  # theirs are inputs of orchestrators
     return sorted((files ^ known) | (set(functions) ^ EVENTS.keys()))

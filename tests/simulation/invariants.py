@@ -39,6 +39,7 @@ from durably.core.replay import replay
 from durably.ports.records import Record
 from durably.runtime.closing import CANCELLED, TERMINATED
 from tests.simulation.activities import answer
+from tests.simulation.effects import effects
 from tests.simulation.interpret import describe_failure, program_of
 from tests.simulation.lives import Life, family_promises, life_promises, runs_of
 from tests.simulation.occurrences import schedule_promises
@@ -81,6 +82,8 @@ def _life(world: World, life: Life) -> Iterator[str]:
         last = number == len(life.runs)
         yield from (f"run {number}: {broken}" for broken in history(turns, last=last))
         yield from (f"run {number}: {broken}" for broken in _replays(world, replace(life.record, run=number), turns))
+        if turns:
+            yield from (f"run {number}: {broken}" for broken in effects(world, life.key(number), turns))
         for token in world.outside.tokens.values():
             if token.claims.key.run == replace(life.record, run=number).key and token.accepted in {"ok", "late"}:
                 yield from _callback_took_effect(token, turns)

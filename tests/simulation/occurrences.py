@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING
 
 from durably.api.scheduler import PREFIX
@@ -22,13 +22,12 @@ from durably.core.events import (
     ChildCompleted,
     ChildFailed,
     ChildScheduled,
-    ExecutionStarted,
     InboundEvent,
     OutboundEvent,
     SignalReceived,
 )
-from durably.core.history import Turn
-from tests.simulation.lives import Life, inbound_of, outbound_of
+from tests.simulation.effects import ordered
+from tests.simulation.lives import Life
 from tests.simulation.schedules import NAME
 
 if TYPE_CHECKING:
@@ -60,11 +59,18 @@ class _Started:
 
 @dataclass
 class _Period:
-    """A time in which the definition was the same."""
+    """A time in which the definition was the same.
+
+    Attributes:
+        obeyed: when the schedule went by it, which is later where it was looking at the clock.
+        after: when it went by the next one.
+    """
 
     schedule: Schedule
     since: datetime
+    obeyed: datetime
     until: datetime = _FOR_EVER
+    after: datetime = _FOR_EVER
 
 
 @dataclass
@@ -74,16 +80,20 @@ class _Story:
     Attributes:
         looked: when it looked at the clock, and when it knew which instants had passed.
         started: in the order of their starts.
+        paused: since when it is.
         pauses: when they began and ended.
         asked: by backfills and by hand.
         overlaps: all policies that it had so far.
+        runs: how many there were; an old one starts nothing any more, and waits until it may end.
         unobeyed: what was asked for while it looked at the clock.
         crowded: what is wrong with what was started while another ran.
     """
 
     periods: list[_Period]
+    runs: int
     looked: list[tuple[datetime, datetime]] = field(default_factory=list[tuple[datetime, datetime]])
     started: list[_Started] = field(default_factory=list[_Started])
+    paused: datetime | None = None
     pauses: list[tuple[datetime, datetime]] = field(default_factory=list[tuple[datetime, datetime]])
     asked: list[_Asked] = field(default_factory=list[_Asked])
     overlaps: set[Overlap] = field(default_factory=set[Overlap])
@@ -93,6 +103,15 @@ class _Story:
     def noticed(self, due: datetime) -> datetime:
         """When it could deal with what was due then."""
         return next((knew for looked, knew in self.looked if looked >= due), _FOR_EVER)
+
+    def obeys(self, now: datetime) -> None:
+        """It does what it was asked for meanwhile."""
+        for asked in self.unobeyed:
+            asked.noticed = now
+        self.unobeyed.clear()
+        for period, later in pairwise(self.periods):
+            if later.obeyed == _FOR_EVER:
+                period.after = later.obeyed = now
 
     @property
     def end(self) -> datetime:
@@ -120,42 +139,38 @@ def schedule_promises(world: World, lives: Sequence[Life]) -> Iterator[str]:
 
 
 def _told(life: Life, created: Schedule) -> _Story:
-    first = life.runs[0][0].inbound[0]
-    began = _at(first)
-    story = _Story([_Period(created, began)])
+    began = _at(life.runs[0][0].inbound[0])
+    story = _Story([_Period(created, began, began)], len(life.runs))
     story.overlaps.add(created.overlap)
-    paused: datetime | None = None
     now = began
     for turns in life.runs:
         open_: dict[int, _Started] = {}
         looking: dict[int, datetime] = {}
-        for event, caused in _ordered(turns):
+        for event, caused in ordered(turns):
             now = _at(event)
-            match event:
-                case ActivityCompleted(seq=seq):
-                    story.looked.append((looking.pop(seq), now))
-                case ChildCompleted(seq=seq) | ChildFailed(seq=seq) if seq in open_:
-                    open_.pop(seq).until = now
-                case SignalReceived(payload=payload):
-                    command = _COMMANDS.decode(payload)
-                    if isinstance(command, Pause | Resume) and paused is not None:
-                        story.pauses.append((paused, now))
-                        paused = None
-                    if isinstance(command, Pause):
-                        paused = now
-                    _obeyed(story, command, now)
-                case _:
-                    pass
+            _heard(story, event, now, open_, looking)
             for request in caused:
                 _asked_for(story, request, now, open_, looking)
             if not looking:
-                for asked in story.unobeyed:
-                    asked.noticed = now
-                story.unobeyed.clear()
-    if paused is not None:
-        story.pauses.append((paused, _FOR_EVER))
-    story.periods[-1].until = now
+                story.obeys(now)
+    if story.paused is not None:
+        story.pauses.append((story.paused, _FOR_EVER))
+    story.periods[-1].until = story.periods[-1].after = now
     return story
+
+
+def _heard(
+    story: _Story, event: InboundEvent, now: datetime, open_: dict[int, _Started], looking: dict[int, datetime]
+) -> None:
+    match event:
+        case ActivityCompleted(seq=seq):
+            story.looked.append((looking.pop(seq), now))
+        case ChildCompleted(seq=seq) | ChildFailed(seq=seq) if seq in open_:
+            open_.pop(seq).until = now
+        case SignalReceived(payload=payload):
+            _commanded(story, _COMMANDS.decode(payload), now)
+        case _:
+            pass
 
 
 def _asked_for(
@@ -175,31 +190,26 @@ def _asked_for(
             pass
 
 
-def _obeyed(story: _Story, command: object, now: datetime) -> None:
-    before = len(story.unobeyed)
+def _commanded(story: _Story, command: object, now: datetime) -> None:
+    schedule, before = story.periods[-1].schedule, len(story.unobeyed)
     match command:
+        case Pause() | Resume():
+            if story.paused is not None:
+                story.pauses.append((story.paused, now))
+            story.paused = now if isinstance(command, Pause) else None
         case Trigger(execution_id=id_, overlap=overlap):
-            story.unobeyed.append(_Asked(id_, now, _FOR_EVER, overlap or story.periods[-1].schedule.overlap))
+            story.unobeyed.append(_Asked(id_, now, _FOR_EVER, overlap or schedule.overlap))
         case Backfill(since=since, until=until, overlap=overlap):
-            when = story.periods[-1].schedule.when
-            for instant in takewhile(lambda each: each <= until, instants_of(when, since - timedelta(milliseconds=1))):
+            found = instants_of(schedule.when, since - timedelta(milliseconds=1))
+            for instant in takewhile(lambda each: each <= until, found):
                 story.unobeyed.append(_Asked(_id_of(instant), now, _FOR_EVER, overlap))
         case Change(schedule=schedule):
             story.periods[-1].until = now
-            story.periods.append(_Period(schedule, now))
+            story.periods.append(_Period(schedule, now, _FOR_EVER))
         case _:
-            return
+            raise AssertionError(command)
     story.asked.extend(story.unobeyed[before:])
-    story.overlaps |= {each.overlap for each in story.asked} | {story.periods[-1].schedule.overlap}
-
-
-def _ordered(turns: Sequence[Turn]) -> Iterator[tuple[InboundEvent, list[OutboundEvent]]]:
-    """Each event that was applied, with what it caused."""
-    caused: dict[int, list[OutboundEvent]] = {}
-    for event in outbound_of(turns):
-        caused.setdefault(event.cause, []).append(event)
-    for number, event in enumerate(inbound_of(turns)[: turns[-1].applied_through], start=1):
-        yield event, caused.get(number, [])
+    story.overlaps |= {each.overlap for each in story.asked} | {schedule.overlap}
 
 
 def _due(story: _Story) -> Iterator[tuple[_Asked, datetime, _Period]]:
@@ -208,7 +218,7 @@ def _due(story: _Story) -> Iterator[tuple[_Asked, datetime, _Period]]:
         since, schedule = period.since, period.schedule
         if isinstance(schedule.when, Once) and period is story.periods[0]:
             since = min(since, schedule.when.at - timedelta(milliseconds=1))
-        for instant in takewhile(lambda each: each <= period.until, instants_of(schedule.when, since)):  # noqa: B023
+        for instant in takewhile(lambda each: each <= period.after, instants_of(schedule.when, since)):  # noqa: B023
             due = due_at(NAME, schedule, instant)
             yield _Asked(_id_of(instant), due, story.noticed(due), schedule.overlap), instant, period
 
@@ -242,8 +252,9 @@ def _unknown(world: World, id_: str) -> bool:
 def _missing(story: _Story) -> Iterator[str]:
     """What was due is started, or there is a reason why it was not."""
     starts = {one.id for one in story.started}
+    began = story.periods[0].since
     for asked, instant, period in _due(story):
-        if asked.noticed > period.until:
+        if not period.obeyed <= max(instant, began) <= asked.noticed <= period.after:
             continue
         old = asked.noticed - instant >= period.schedule.catch_up
         paused = any(begin <= asked.noticed and instant <= end for begin, end in story.pauses)
@@ -261,13 +272,13 @@ def _dropped(story: _Story, asked: _Asked, since: datetime) -> bool:
         return True  # it waited until the schedule ended
     if waits and any(end >= story.end for _, end in story.pauses):
         return True  # it was held until then
-    if asked.overlap == "cancel_other" and any(one.at == asked.noticed for one in story.started):
-        return True  # another one came at the same time
-    if waits and "cancel_other" in story.overlaps:
-        return True  # which empties the buffer
+    if "cancel_other" in story.overlaps:
+        latest = _FOR_EVER if story.runs > 1 else asked.noticed + 2 * _SECOND  # before this one could be started
+        if waits or any(asked.due <= one.at <= latest and one.id != asked.id for one in story.started):
+            return True
     busy = any(one.at <= asked.noticed and since <= one.until for one in story.started)
     if asked.overlap == "buffer_one" and len(story.overlaps) == 1:
-        return busy and any(one.at >= asked.noticed for one in story.started)
+        return busy and any(one.at >= asked.due for one in story.started)
     return busy and asked.overlap in {"skip", "buffer_one"}
 
 

@@ -6,7 +6,7 @@ Many of them were real. A bug is planted by replacing one function of the runtim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,26 +26,12 @@ from durably.ports.tokens import TokenClaims
 from durably.runtime import attempt, callbacks, closing, errands, fence, news, resets, turn
 from durably.runtime.live import Live
 from tests.simulation import worker, world
-from tests.simulation.seeds import Modes, broken_by, mode_of
+from tests.simulation.planted import FEATURES, Bug
+from tests.simulation.seeds import broken_by, mode_of
 from tests.simulation.store import StepwiseBackend, Store
 from tests.simulation.world import Parts, World
 
 SEEDS = 6_000  # the rarest is noticed by one seed in about 640
-
-
-@dataclass(frozen=True)
-class Bug:
-    """A bug, and where to plant it.
-
-    Attributes:
-        place: object and attribute to replace, with what.
-        parts: of the world, where the bug is one of the store's.
-        modes: in which it shows.
-    """
-
-    place: tuple[Any, str, Any] | None = None
-    parts: Parts | None = None
-    modes: Modes = "both"
 
 
 # --- bugs of the runtime --------------------------------------------------------------------------------------
@@ -322,6 +308,7 @@ _BUGS = {
     "a repeated start starts again": Bug(parts=Parts(store=ForgetsRequests)),
     "a turn is acknowledged before it is stored": Bug(parts=Parts(stepwise=AcknowledgesFirst), modes="stepwise"),
     "messages are sent before their turn": Bug(parts=Parts(stepwise=SendsFirst), modes="stepwise"),
+    **FEATURES,
 }
 
 

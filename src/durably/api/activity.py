@@ -73,8 +73,11 @@ class Activity(Generic[P, R]):
                 prepared = execution.prepared[self._key] = self._prepare(execution.codec)
             text = prepared.encode(args, kwargs)
             frame = frame_at(1)
-            return execution.invoke(prepared.activity, text, CallSite(frame.f_code, frame.f_lineno))
-        return self._run_here(args, kwargs)
+            call = execution.invoke(prepared.activity, text, CallSite(frame.f_code, frame.f_lineno))
+        else:
+            call = self._run_here(args, kwargs)
+        call.__qualname__ = self.name  # type: ignore[attr-defined]  # what Python names if nobody awaits it
+        return call
 
     def options(
         self,
@@ -371,6 +374,8 @@ def _settings(
     mode: ActivityMode | None,
 ) -> ActivityOptions:
     check_name(name)
+    if retry is not None and not isinstance(retry, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DefinitionError(f"activity {name}: retry must be a RetryPolicy(max_attempts=...), got {retry!r}.")
     if mode == "local" and at_most_once:
         raise DefinitionError(
             f"activity {name}: local=True and at_most_once=True exclude each other, because a local activity runs "

@@ -186,12 +186,24 @@ def orchestrator(
 
     def declare(function: Callable[..., Any]) -> Orchestrator[Any, Any]:
         if not inspect.iscoroutinefunction(function):
+            yields = " without `yield`" if inspect.isasyncgenfunction(function) else ""
             raise DefinitionError(
-                f"orchestrator {getattr(function, '__qualname__', function)!r} must be an `async def`."
+                f"orchestrator {getattr(function, '__qualname__', function)!r} must be an `async def`{yields}."
             )
         chosen = persisted_name(function, name)
-        if not inspect.signature(function).parameters:
-            raise DefinitionError(f"orchestrator {chosen} must take the Context as its first parameter.")
+        if not _takes_context(function):
+            raise DefinitionError(
+                f"orchestrator {chosen} must take the Context as its first parameter: "
+                f"async def {chosen}(ctx: Context, ...)."
+            )
         return Orchestrator(function, name=chosen, aliases=check_aliases(aliases))
 
     return declare if fn is None else declare(fn)
+
+
+def _takes_context(function: Callable[..., Any]) -> bool:
+    """Whether there is a first parameter, and no class as its annotation that the context is no instance of."""
+    for first in inspect.signature(function).parameters.values():
+        kind = first.annotation
+        return kind is first.empty or not isinstance(kind, type) or issubclass(Context, kind)
+    return False

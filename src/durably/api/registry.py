@@ -46,8 +46,8 @@ class Registry:
         orchestrators: declared with `@orchestrator`.
         activities: declared with `@activity` or `@callback_activity`.
         codec: prepares payload shapes.
-        code_version: recorded with each turn; by default what the variable DURABLY_CODE_VERSION says, else a hash of the
-            source files of the orchestrators.
+        code_version: recorded with each turn; by default what the variable DURABLY_CODE_VERSION says, else a hash of
+            the source files of the orchestrators.
 
     Raises:
         DefinitionError: two definitions share a name, or an annotation cannot be resolved.
@@ -68,10 +68,12 @@ class Registry:
         self._met_own = False
         sources: dict[str, Callable[..., Any]] = {}
         for definition in orchestrators:
+            _check_kind(definition, Orchestrator)
             for name in self._add_orchestrator(definition):
                 self._claim(name, definition.fn, sources)
         orchestrator_functions = list(sources.values())
         for activity in activities:
+            _check_kind(activity, Activity)
             for name in self._add_activity(activity):
                 self._claim(name, activity.implementation, sources)
         self.code_version = code_version or os.environ.get(_VERSION) or _hash_of(orchestrator_functions)
@@ -108,7 +110,7 @@ class Registry:
             known = ", ".join(self.orchestrator_names) or "none"
             raise UnknownOrchestratorError(
                 f"No orchestrator is named {orchestrator!r}. This process knows: {known}. Import its module and give "
-                "it to the registry."
+                "it to whatever runs it: Embedded(orchestrators=[...]), the folders of `durably dev`, a handler."
             )
         return shape
 
@@ -145,6 +147,15 @@ class Registry:
                 "Give one of them another one with name=..."
             )
         taken[name] = fn
+
+
+def _check_kind(definition: object, kind: type[Orchestrator[..., Any]] | type[Activity[..., Any]]) -> None:
+    if not isinstance(definition, kind):
+        word = kind.__name__.lower()
+        remedy = (
+            f"Decorate it with @{word}." if inspect.isroutine(definition) else "Orchestrators and activities go apart."
+        )
+        raise DefinitionError(f"{definition!r} is given as an {word}, and is none. {remedy}")
 
 
 def _place(fn: Callable[..., Any]) -> str:

@@ -126,6 +126,7 @@ class _Scheduler:
             await asyncio.wait({command, *self.running, *self.alarms()}, return_when=asyncio.FIRST_COMPLETED)
             self.bury_the_ended()
             if command.done():
+                await self.pass_time()  # what was due before the command
                 await self.obey(command.result())
                 self.heard_at = None
                 command = asyncio.create_task(self.hear())

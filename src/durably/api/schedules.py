@@ -253,5 +253,6 @@ def _cron(when: Cron, after: datetime) -> Iterator[datetime]:
         return CronSim(when.expression, after.astimezone(zone))
     except CronSimError as error:
         raise DefinitionError(
-            f"{when.expression!r} is no cron expression: {error}. It has five fields, such as '30 2 * * 1-5'."
+            f"{when.expression!r} is no cron expression: {error}. Write minute, hour, day of month, month and day of "
+            "week, such as '30 2 * * 1-5'."
         ) from error

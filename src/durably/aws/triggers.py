@@ -99,8 +99,9 @@ class TriggerHandler:
             return self._handle_batch(event, context)
         if "http" in event.get("requestContext", {}):
             return self._answer(event)
-        for arrived in _arrived(event):
-            self._take(arrived)
+        taken = [self._take(arrived)[0] for arrived in _arrived(event)]
+        if not any(taken):
+            _logger.info("no trigger takes %s", event)
         return None
 
     @cached_property
@@ -117,8 +118,6 @@ class TriggerHandler:
             found = trigger.take(arrived) if isinstance(arrived, trigger.kind) else None
             if found is not None:
                 outcomes.append(trigger.decide(found))
-        if not outcomes:
-            _logger.info("no trigger takes %s", arrived)
         executions: list[str] = []
         for number, outcome in enumerate(outcomes):
             if outcome not in outcomes[:number]:
@@ -158,8 +157,8 @@ class TriggerHandler:
 
         def handle(record: SQSRecord) -> None:
             carried = [self._take(arrived)[0] for arrived in _inside(record.body)]
-            if not any(carried):
-                self._take(_queued(record))
+            if not any(carried) and not self._take(_queued(record))[0]:
+                _logger.info("no trigger takes %s", record.body)
 
         first = next(SQSEvent(dict(event)).records)
         processor = (

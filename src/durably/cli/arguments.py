@@ -158,10 +158,11 @@ def _add_lint(parser: argparse.ArgumentParser) -> None:
 
 def _add_template(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Import all modules under PATH and show, as a diff, what the SAM template lacks for their activities: each "
-        "module gets a function, a queue and a dead-letter queue. What is there stays as it is."
+        "Import all modules under PATH and show, as a diff, what the SAM template lacks for their activities and "
+        "triggers: each module of activities gets a function, a queue and a dead-letter queue; all triggers together "
+        "get a function, and each its source. What is there stays as it is."
     )
-    parser.add_argument("paths", nargs="*", default=["activities"], metavar="PATH", help="(default: activities/)")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="(default: activities/ and orchestrators/)")
     parser.add_argument("--template", default="template.yaml", metavar="FILE", help="(default: %(default)s)")
     parser.add_argument(
         "--functions",

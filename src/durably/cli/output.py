@@ -12,7 +12,7 @@ from typing import Any, cast
 from durably.core.context import instant
 from durably.core.failures import Failure
 from durably.core.history import HistoryEntry
-from durably.descriptions import Description
+from durably.descriptions import Description, PendingActivity
 from durably.ports.records import Record
 from durably.views import event_view
 
@@ -96,6 +96,10 @@ def print_description(described: Description, result: str | None, now: datetime)
             f"  {'waits for':<13} {activity.name} (#{activity.seq}): attempt {activity.attempt}, {activity.state}; "
             f"called at {activity.call_site}"
         )
+        if activity.heartbeat_at is not None or activity.heartbeat_details is not None:
+            print(f"  {'':<13} {_heartbeat(activity, now)}")
+        if activity.deadline_at is not None:
+            print(f"  {'':<13} until {_moment_and_distance(activity.deadline_at, now)}")
         if activity.last_failure is not None:
             print(f"  {'':<13} attempt {activity.attempt - 1} failed: {activity.last_failure}")
             _print_stack(activity.last_failure, "    ")
@@ -105,9 +109,20 @@ def print_description(described: Description, result: str | None, now: datetime)
             f"called at {child.call_site}"
         )
     for timer in described.timers:
-        left = timer.due_at - now
-        when = f"in {duration(left)}" if left > timedelta(0) else "now"
-        print(f"  {'waits until':<13} {moment(timer.due_at)} ({when}, #{timer.seq}); called at {timer.call_site}")
+        due = _moment_and_distance(timer.due_at, now)
+        print(f"  {'waits until':<13} {due} (#{timer.seq}); called at {timer.call_site}")
+
+
+def _heartbeat(activity: PendingActivity, now: datetime) -> str:
+    at = activity.heartbeat_at
+    said = "an earlier attempt said" if at is None else f"last heartbeat {moment(at)} ({duration(now - at)} ago)"
+    details = activity.heartbeat_details
+    return said if details is None else f"{said}: {details}"
+
+
+def _moment_and_distance(at: datetime, now: datetime) -> str:
+    left = at - now
+    return f"{moment(at)} ({f'in {duration(left)}' if left > timedelta(0) else 'now'})"
 
 
 def _print_stack(failure: Failure, indent: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from durably.cli.arguments import Options
 from durably.cli.opening import opened, registry_of, sources_of
 from durably.cli.output import moment, print_json, print_table
 from durably.core.context import instant
+from durably.core.errors import DefinitionError
 from durably.schedules import Action, Cron, Every, Once, Schedule, Schedules, ScheduleState
 
 
@@ -39,6 +40,10 @@ def _create(options: Options, known: Schedules) -> None:
         paused=options.paused,
         note=options.note,
     )
+    if isinstance(when, Once) and when.at < datetime.now(UTC) - schedule.catch_up:
+        raise DefinitionError(
+            f"{moment(when.at)} is past, by more than is made up for (--catch-up): nothing would ever start."
+        )
     known.create_action(options.schedule_id, schedule, Action(options.orchestrator, options.input))
     _say(options, "created")
 

@@ -1,9 +1,9 @@
-"""`durably template`: what `template.yaml` must say about the activities found in code.
+"""`durably template`: what `template.yaml` must say about the activities and triggers found in code.
 
 A group is a module of activities: `activities/routing.py` is RoutingActivities, with a function, a queue and a
 dead-letter queue. The template is edited as text, so that comments and whatever was tuned by hand stay: lists between
-`# durably template: ...` and `# durably template: end` are rewritten, resources that are missing are added, and nothing
-is ever removed, because running executions may still wait for it.
+`# durably template: ...` and `# durably template: end` are kept up to date, resources that are missing are added, and
+nothing is ever removed, because running executions may still wait for it. Triggers are in template_triggers.py.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from typing import Any
 
 from durably.api.activity import Activity, CallbackActivity
 from durably.cli.arguments import Options
+from durably.cli.function_files import handing
+from durably.cli.template_triggers import file_with, sources_with, triggers_of, with_triggers
+from durably.cli.yaml_text import added, between
 from durably.core.errors import ConfigurationError
-from durably.embedded.discovery import discover
+from durably.embedded.discovery import Definitions, discover
 
 _TIMEOUT_S = 30
 _LAMBDA_MAX_S = 900
 _MARGIN_S = 10
-_OUTPUTS = re.compile(r"^Outputs:", re.MULTILINE)
+_FOLDERS = ("activities", "orchestrators")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,35 +91,12 @@ def updated(template: str, groups: Sequence[Group]) -> str:
     Raises:
         ConfigurationError: a pair of markers is missing.
     """
-    missing = [group for group in groups if not re.search(rf"^  {group.resource}:", template, re.MULTILINE)]
-    listed = sorted({*re.findall(r"^  (\w+Activities):", template, re.MULTILINE), *(g.resource for g in groups)})
-    queues = ", ".join(f'"${{{group.resource}Queue}}": {json.dumps(group.names)}' for group in groups)
-    template = _between(template, "activities", f"DURABLY_ACTIVITY_QUEUES: !Sub >-\n  {{{queues}}}\n")
-    for what, suffix in (("activity queues", "Queue"), ("dead-letter queues", "DeadLetters")):
-        template = _between(template, what, "".join(f"- !GetAtt {name}{suffix}.Arn\n" for name in listed))
-    added = "".join(resources(group) + "\n" for group in missing)
-    outputs = _OUTPUTS.search(template)
-    if outputs is None:
-        return template.rstrip("\n") + "\n" + ("\n" + added.rstrip("\n") + "\n" if added else "")
-    return template[: outputs.start()] + added + template[outputs.start() :]
-
-
-def _between(template: str, what: str, lines: str) -> str:
-    """The template with these lines between the markers of that name, indented as those are."""
-    pattern = re.compile(
-        rf"^(?P<indent> *)# durably template: {what}\n.*?^ *# durably template: end\n", re.MULTILINE | re.DOTALL
-    )
-    found = pattern.search(template)
-    if found is None:
-        raise ConfigurationError(
-            f"The template should hold the comments `# durably template: {what}` and, some lines below, `# durably "
-            "template: end`, and does not; between them stands what this command keeps. Put them back: durably's own "
-            "template.yaml shows where."
-        )
-    indent = found["indent"]
-    body = "".join(f"{indent}{line}" for line in lines.splitlines(keepends=True))
-    marked = f"{indent}# durably template: {what}\n{body}{indent}# durably template: end\n"
-    return template[: found.start()] + marked + template[found.end() :]
+    names = sorted({*re.findall(r"^  (\w+Activities):", template, re.MULTILINE), *(g.resource for g in groups)})
+    queues = ",\n   ".join(f'"${{{group.resource}Queue.Outputs.Url}}": {json.dumps(group.names)}' for group in groups)
+    template = between(template, "activities", f"DURABLY_ACTIVITY_QUEUES: !Sub >-\n  {{{queues}}}\n")
+    for what, output in (("activity queues", "Arn"), ("dead-letter queues", "DeadLettersArn")):
+        template = between(template, what, "".join(f"- !GetAtt {name}Queue.Outputs.{output}\n" for name in names))
+    return added(template, "Resources", {group.resource: resources(group) for group in groups})
 
 
 def resources(group: Group) -> str:
@@ -131,11 +111,10 @@ def resources(group: Group) -> str:
     )
 
 
-def function_file(group: Group) -> str:
-    """The two lines of the group's Lambda function."""
+def function_file(group: Group, text: str = "") -> str:
+    """The file of the group's Lambda function; what is in it already stays."""
     names = sorted(_variable(activity) for activity in group.activities)
-    imports = sorted([f"from {group.module} import {', '.join(names)}", "from durably.aws import activity_handler"])
-    return "\n".join([*imports, "", f"handler = activity_handler({', '.join(names)})", ""])
+    return handing(text, "activity_handler", [(group.module, name) for name in names])
 
 
 def _variable(activity: Activity[..., Any]) -> str:
@@ -147,25 +126,41 @@ def _variable(activity: Activity[..., Any]) -> str:
 def template(options: Options) -> int:
     """`durably template`: print what is missing, write it (`--update`), or fail if anything is (`--check`)."""
     path, functions = Path(options.template), Path(options.functions)
-    groups = groups_of(discover(options.paths).activities)
-    before = path.read_text() if path.is_file() else None
-    if before is None:
+    if not path.is_file():
         raise ConfigurationError(f"There is no {path} here. Name the SAM template with --template.")
-    after = updated(before, groups)
-    files = {functions / f"{group.stem}.py": function_file(group) for group in groups}
-    files = {file: text for file, text in files.items() if not file.exists()}
-    shown = [*_difference(str(path), before, after)]
-    for file, text in files.items():
-        shown += _difference(str(file), "", text)
-    print("".join(shown), end="")
+    found = discover(options.paths or [folder for folder in _FOLDERS if Path(folder).is_dir()] or _FOLDERS[:1])
+    groups = groups_of(found.activities)
+    before = {path: path.read_text()}
+    after = {path: updated(before[path], groups)}
+    for group in groups:
+        file = functions / f"{group.stem}.py"
+        before[file] = file.read_text() if file.is_file() else ""
+        after[file] = function_file(group, before[file])
+    if found.triggers:
+        _add_triggers(found, path, functions, before, after)
+    shown = "".join(line for file, text in after.items() for line in _difference(str(file), before[file], text))
+    print(shown, end="")
     if options.check:
         return 1 if shown else 0
     if options.update:
-        path.write_text(after)
-        for file, text in files.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+        for file, text in after.items():
+            if text != before[file]:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
     return 0
+
+
+def _add_triggers(
+    found: Definitions, path: Path, functions: Path, before: dict[Path, str], after: dict[Path, str]
+) -> None:
+    """What triggers need: in the template, in that of their sources, and in their function's file."""
+    triggers = triggers_of(found)
+    sources, file = functions.parent / "triggers.yaml", functions / "triggers.py"
+    for each in (sources, file):
+        before[each] = each.read_text() if each.is_file() else ""
+    after[path] = with_triggers(after[path], triggers)
+    after[sources] = sources_with(before[sources], triggers)
+    after[file] = file_with(before[file], triggers, found.orchestrators)
 
 
 def _difference(name: str, before: str, after: str) -> list[str]:
@@ -173,7 +168,8 @@ def _difference(name: str, before: str, after: str) -> list[str]:
 
 
 _SECRET = """\
-            - { Effect: Allow, Action: secretsmanager:GetSecretValue, Resource: !GetAtt TokenSecret.Id }
+        - Statement:
+            - { Effect: Allow, Action: secretsmanager:GetSecretValue, Resource: !GetAtt Storage.Outputs.TokenSecret }
 """
 
 _RESOURCES = """\
@@ -184,52 +180,25 @@ _RESOURCES = """\
       Handler: {handler}.handler
       Timeout: {timeout}
       Policies:
-        - !Ref UseStorage
+        - !GetAtt Storage.Outputs.Use
+        - !GetAtt Schedules.Outputs.Use
         - !Ref SendMessages
-        - Statement:
-{secret}            - Effect: Allow
-              Action: [sqs:ReceiveMessage, sqs:DeleteMessage, sqs:GetQueueAttributes, sqs:ChangeMessageVisibility*]
-              Resource: !GetAtt {name}Queue.Arn
-
-  {name}Source:
-    Type: AWS::Lambda::EventSourceMapping
-    Properties:
-      FunctionName: !Ref {name}
-      EventSourceArn: !GetAtt {name}Queue.Arn
-      BatchSize: 1
-      ScalingConfig: {{ MaximumConcurrency: 20 }}
-      FunctionResponseTypes: [ReportBatchItemFailures]
-
+        - !GetAtt {name}Queue.Outputs.Consume
+{secret}
   {name}Queue:
-    Type: AWS::SQS::Queue
-    Properties:
-      MessageRetentionPeriod: 1209600
-      VisibilityTimeout: {visibility} # a little above the function's timeout: a process that dies costs so long
-      SqsManagedSseEnabled: true
-      RedrivePolicy: {{ deadLetterTargetArn: !GetAtt {name}DeadLetters.Arn, maxReceiveCount: 20 }}
-
-  {name}DeadLetters:
-    Type: AWS::SQS::Queue
-    Properties:
-      MessageRetentionPeriod: 1209600
-      VisibilityTimeout: 60
-      SqsManagedSseEnabled: true
-
-  {name}DeadLettersSource:
-    Type: AWS::Lambda::EventSourceMapping
-    Properties:
-      FunctionName: !Ref DeadLetters
-      EventSourceArn: !GetAtt {name}DeadLetters.Arn
-      ScalingConfig: {{ MaximumConcurrency: 2 }}
-      FunctionResponseTypes: [ReportBatchItemFailures]
-
-  {name}Alarms:
     Type: AWS::CloudFormation::Stack
     Properties:
-      TemplateURL: infra/alarms.yaml
+      TemplateURL: infra/queue.yaml
+      Parameters: {{ VisibilityTimeout: {visibility} }} # a little above the function's timeout
+
+  {name}Consumer:
+    Type: AWS::CloudFormation::Stack
+    Properties:
+      TemplateURL: infra/consumer.yaml
       Parameters:
         Function: !Ref {name}
-        Queue: !GetAtt {name}Queue.QueueName
-        DeadLetters: !GetAtt {name}DeadLetters.QueueName
-        Topic: !Ref AlarmTopic
+        Queue: !GetAtt {name}Queue.Outputs.Arn
+        DeadLetters: !GetAtt {name}Queue.Outputs.DeadLettersArn
+        DeadLettersFunction: !Ref DeadLetters
+        AlarmTopic: !Ref AlarmTopic
 """

@@ -22,6 +22,7 @@ from durably.core.errors import DefinitionError
 from durably.embedded import discovery
 from durably.embedded.discovery import Definitions, ImportFailedError, discover, imported_files
 from durably.embedded.service import Embedded
+from durably.testing.guard import refuse_io
 
 _POLL_S = 0.5
 
@@ -31,6 +32,7 @@ def work(options: Options) -> int:
     _log(options.log_level)
     # a file edited twice within a second would otherwise be taken from its compiled form
     sys.dont_write_bytecode = True
+    refuse_io()
     try:
         found = discover(options.paths)
         if not found.orchestrators and not found.activities:

@@ -63,8 +63,9 @@ def undecodable(subject: str, text: str | bytes, error: Exception) -> PayloadErr
         subject,
         _parsed(text),
         error,
-        cause="The JSON was written by other code, or the annotation has changed since.",
-        remedy="Change the annotation compatibly (new fields are optional), or send what it asks for.",
+        cause="The JSON does not fit the annotation.",
+        remedy="Send what it asks for; if earlier code wrote it, change the annotation compatibly (new fields are "
+        "optional).",
     )
 
 

@@ -15,6 +15,8 @@ R = TypeVar("R")
 class _Channel:
     """A persisted name; its types are the subscript that it was made with."""
 
+    parameters = "Type"
+
     def __init__(self, name: str) -> None:
         if not PERSISTED_NAME.fullmatch(name):
             raise DefinitionError(
@@ -30,11 +32,21 @@ class _Channel:
         subscripted = getattr(self, "__orig_class__", None)
         if subscripted is None:
             kind = type(self).__name__
-            parameters = {"Update": "Argument, Result"}.get(kind, "Type")
             raise DefinitionError(
-                f'The {kind.lower()} {self.name!r} has no type. Declare it as {kind}[{parameters}]("{self.name}").'
+                f'The {kind.lower()} {self.name!r} has no type. Declare it as {kind}[{self.parameters}]("{self.name}").'
             )
         return get_args(subscripted)
+
+
+def check_channel(kind: type[_Channel], given: object) -> None:
+    """Refuse what is no signal, query or update, such as its bare name.
+
+    Raises:
+        TypeError: `given` is no `kind`.
+    """
+    if not isinstance(given, kind):
+        constant = f'{kind.__name__}[{kind.parameters}]("{given if isinstance(given, str) else "name"}")'
+        raise TypeError(f"expected a {kind.__name__.lower()}, got {given!r}. Declare it, {constant}, and pass that.")
 
 
 class Signal(_Channel, Generic[T]):
@@ -57,6 +69,8 @@ class Query(_Channel, Generic[R]):
 
 class Update(_Channel, Generic[A, R]):
     """A request that an execution may refuse and answers: `ADD = Update[Item, Cart]("add")`."""
+
+    parameters = "Argument, Result"
 
     @property
     def payload_type(self) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, overload
 
-from durably.core.channels import Query, Signal, Update
+from durably.core.channels import Query, Signal, Update, check_channel
 from durably.core.commands import CallSite
 from durably.core.flow import map_items, race
 from durably.core.saga import Saga
@@ -112,6 +112,7 @@ class Context:
 
         A signal whose payload does not fit the type is recorded as rejected, and nobody gets it.
         """
+        check_channel(Signal, signal)
         return self._execution.receive(signal)
 
     def signals(self, signal: Signal[T], /) -> Signals[T]:
@@ -124,11 +125,13 @@ class Context:
         Raises:
             SignalError: there is no open execution of that id.
         """
+        check_channel(Signal, signal)
         frame = frame_at(1)
         return self._execution.others.signal(execution_id, signal, payload, CallSite(frame.f_code, frame.f_lineno))
 
     def on_query(self, query: Query[R], answer: Callable[[], R], /) -> None:
         """Answer a query with `answer()`, a plain function that reads and changes nothing."""
+        check_channel(Query, query)
         self._execution.handlers.on_query(query, answer)
 
     @overload
@@ -159,6 +162,7 @@ class Context:
             handle: called for each update that `validate` lets pass.
             validate: raises to reject the update, which then leaves nothing in the history. It changes nothing.
         """
+        check_channel(Update, update)
         self._execution.handlers.on_update(update, handle, validate)
 
     def set_status(self, status: object, /) -> None:

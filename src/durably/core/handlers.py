@@ -43,8 +43,11 @@ class Handlers:
 
     def on_query(self, query: Query[Any], answer: Callable[[], Any]) -> None:
         """Register (or replace) the handler of a query."""
-        if inspect.iscoroutinefunction(answer):
-            raise DefinitionError(f"The handler of the query {query.name!r} must be a plain `def`: it cannot wait.")
+        if inspect.iscoroutinefunction(answer) or not callable(answer):
+            raise DefinitionError(
+                f"The handler of the query {query.name!r} must be a plain function, `def` or `lambda`, got {answer!r}. "
+                "It cannot wait."
+            )
         self._queries[query.name] = _QueryHandler(answer, self._execution.codec.value(query.result_type))
 
     def on_update(

@@ -38,6 +38,9 @@ class RetryPolicy:
     jitter: bool = True
 
     def __post_init__(self) -> None:
+        for name, interval in (("initial", self.initial_interval), ("maximum", self.maximum_interval)):
+            if interval is not None and not isinstance(interval, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise DefinitionError(f"RetryPolicy.{name}_interval must be a timedelta, got {interval!r}.")
         if self.initial_interval < timedelta(0):
             raise DefinitionError(f"RetryPolicy.initial_interval must not be negative, got {self.initial_interval}.")
         if not 1 <= self.coefficient < math.inf:
@@ -80,4 +83,8 @@ class RetryPolicy:
 
 
 def _type_name(entry: str | type[BaseException]) -> str:
-    return entry if isinstance(entry, str) else f"{entry.__module__}.{entry.__qualname__}"
+    if isinstance(entry, str):
+        return entry
+    if not isinstance(entry, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DefinitionError(f"RetryPolicy.non_retryable takes types and names, got {entry!r}.")
+    return f"{entry.__module__}.{entry.__qualname__}"

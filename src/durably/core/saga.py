@@ -48,8 +48,7 @@ class Saga:
             kwargs: the same.
         """
         name = getattr(undo, "name", None) or getattr(undo, "__name__", repr(undo))
-        call: Callable[..., Awaitable[object]] = caller_at(frame_at(1))
-        self._noted.append(_Compensation(str(name), partial(call, undo, *args, **kwargs)))
+        self._noted.append(_Compensation(str(name), partial(caller_at(frame_at(1)), undo, *args, **kwargs)))
 
     async def __aenter__(self) -> Self:
         return self

@@ -6,11 +6,9 @@ import asyncio
 import sys
 from collections.abc import Callable
 from types import FrameType, FunctionType
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from durably.core.commands import NOWHERE, CallSite
-
-R = TypeVar("R")
 
 frame_at = sys._getframe  # pyright: ignore[reportPrivateUsage]  # what `logging` and `warnings` use
 _OURS = (__file__.rpartition("core")[0], asyncio.__file__.rpartition("__init__")[0])
@@ -26,16 +24,17 @@ def outside_call_site() -> CallSite:
     return CallSite(frame.f_code, frame.f_lineno)
 
 
-def caller_at(frame: FrameType) -> Callable[..., R]:
+def caller_at(frame: FrameType) -> Callable[..., Any]:
     """`caller(fn, *args, **kwargs)` calls `fn` as if the source that `frame` is at did, whenever that is."""
     there = frame.f_code
     code = _call.__code__.replace(
         co_filename=there.co_filename,
         co_name=there.co_name,
         co_qualname=there.co_qualname,
-        co_firstlineno=frame.f_lineno,
+        co_firstlineno=frame.f_lineno - 1,  # it calls in its second line
     )
-    return cast("Callable[..., R]", FunctionType(code, {}))
+    return FunctionType(code, {})
 
 
-_call: Any = lambda fn, /, *args, **kwargs: fn(*args, **kwargs)  # noqa: E731  # one line, for `caller_at`
+def _call(fn: Callable[..., object], /, *args: object, **kwargs: object) -> object:
+    return fn(*args, **kwargs)

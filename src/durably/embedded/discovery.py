@@ -21,6 +21,7 @@ from typing import Any, cast
 from durably.api.activity import Activity
 from durably.api.orchestrator import Orchestrator
 from durably.core.errors import ConfigurationError, DefinitionError
+from durably.on import Trigger
 
 _ASIDE = frozenset({"__pycache__", "node_modules", "site-packages", "tests", "venv"})
 _NOT_DEFINITIONS = frozenset({"__main__.py", "conftest.py", "setup.py"})
@@ -46,6 +47,7 @@ class Definitions:
 
     orchestrators: tuple[Orchestrator[..., Any], ...]
     activities: tuple[Activity[..., Any], ...]
+    triggers: tuple[Trigger[Any], ...] = ()
 
 
 def discover(paths: Sequence[str | os.PathLike[str]]) -> Definitions:
@@ -170,6 +172,7 @@ def _is_found_at(name: str, file: Path) -> bool:
 def _collect(modules: Iterable[ModuleType]) -> Definitions:
     orchestrators: dict[tuple[int, str], Orchestrator[..., Any]] = {}
     activities: dict[tuple[int, str], Activity[..., Any]] = {}
+    triggers: dict[int, Trigger[Any]] = {}
     for module in modules:
         for value in list(vars(module).values()):
             if isinstance(value, Orchestrator):
@@ -178,7 +181,14 @@ def _collect(modules: Iterable[ModuleType]) -> Definitions:
             elif isinstance(value, Activity):
                 task = cast("Activity[..., Any]", value)
                 activities.setdefault((id(task.implementation), task.name), task)
-    return Definitions(orchestrators=tuple(orchestrators.values()), activities=tuple(activities.values()))
+            elif isinstance(value, Trigger):
+                triggers[id(value)] = value  # pyright: ignore[reportUnknownArgumentType]  # of what kind does not matter
+    triggers |= {id(each): each for flow in orchestrators.values() for each in flow.triggers}
+    return Definitions(
+        orchestrators=tuple(orchestrators.values()),
+        activities=tuple(activities.values()),
+        triggers=tuple(triggers.values()),
+    )
 
 
 def _place(error: BaseException, file: Path) -> str:

@@ -51,7 +51,7 @@ _MUTATORS = frozenset(
 )
 _CANCELLATIONS = frozenset({"builtins.BaseException", "asyncio.CancelledError", "asyncio.exceptions.CancelledError"})
 _TYPE_TESTS = frozenset({"builtins.isinstance", "builtins.issubclass"})
-_NOT_THE_FIRST = frozenset({"typing.cast", "durably.Context.local"})  # a type; what runs outside of the replay
+_NOT_THE_FIRST = frozenset({"typing.cast"})  # a type
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _Report = Callable[[Source, ast.AST, Rule, str], None]
 _Reach = Callable[[Function], None]
@@ -400,7 +400,7 @@ def _is_assigned(module: Scope, name: str) -> bool:
 
 def _makes_awaitable(callee: Thing | None) -> bool:
     match callee:
-        case Definition():
+        case Definition() | Member(Definition("orchestrator"), "start"):
             return True
         case Function(node):
             if not isinstance(node, ast.AsyncFunctionDef):

@@ -26,7 +26,14 @@ _KINDS: dict[str, Kind] = {
     "durably.api.activity.activity": "activity",
     "durably.api.activity.callback_activity": "activity",
 }
-_INSTANCES = {"logging.getLogger": "logging.getLogger()"}  # functions that make what a rule is about
+_CONNECTIONS = """
+    boto3.client boto3.resource psycopg.connect psycopg2.connect pymysql.connect redis.from_url sqlalchemy.create_engine
+    sqlite3.connect
+"""
+_INSTANCES = {  # functions that make what a rule is about
+    "logging.getLogger": "logging.getLogger()",
+    **{name: name for name in _CONNECTIONS.split()},
+}
 _BUILTINS = frozenset(dir(builtins))
 _WRAPPERS = frozenset({"typing.Optional", "typing.Annotated", "typing.Final", "typing.ClassVar"})
 

@@ -123,13 +123,20 @@ def _read(file: Path) -> Source:
         raise UnreadableError(str(error) or type(error).__name__) from error
 
 
+def suppressed(line: str) -> frozenset[str]:
+    """The codes that a line's `# noqa` lets through: `EVERY_CODE` if it names none; empty without one."""
+    comment = _NOQA.search(line)
+    if comment is None:
+        return frozenset()
+    return frozenset(re.findall(r"[A-Z]+[0-9]+", (comment["codes"] or "").upper())) or EVERY_CODE
+
+
 def _noqa(text: bytes) -> dict[int, frozenset[str]]:
     found: dict[int, frozenset[str]] = {}
     for token in tokenize.tokenize(io.BytesIO(text).readline):
-        comment = _NOQA.search(token.string) if token.type == tokenize.COMMENT else None
-        if comment is not None:
-            codes = re.findall(r"[A-Z]+[0-9]+", (comment["codes"] or "").upper())
-            found[token.start[0]] = frozenset(codes) or EVERY_CODE
+        codes = suppressed(token.string) if token.type == tokenize.COMMENT else None
+        if codes:
+            found[token.start[0]] = codes
     return found
 
 

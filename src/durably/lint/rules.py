@@ -160,6 +160,12 @@ BYPASS = Rule(
     "runs the activity's function inside the orchestrator, unrecorded and again at every replay",
     "Call the activity itself, and await it.",
 )
+CLIENT = Rule(
+    "DUR018",
+    "acts without the history knowing, and again at every replay",
+    "Await the other orchestrator, as a child, or ctx.signal(...); do anything else in an activity.",
+    "durably.Client durably.client.Client durably.embedded durably.schedules.Schedules",
+)
 
 RULES = (
     UNREADABLE,
@@ -180,6 +186,7 @@ RULES = (
     IDENTITY,
     OUTPUT,
     BYPASS,
+    CLIENT,
 )
 
 # Whatever the receiver is: only loops and executors have methods of these names.
@@ -200,7 +207,8 @@ PURE_WITH = {
 
 # What makes an awaitable. An `async def` and an activity of the project are known without being listed.
 AWAITABLES = frozenset(
-    {"asyncio.sleep", "asyncio.wait", "asyncio.wait_for", "durably.Context.call", "durably.Context.receive"}
+    {"asyncio.sleep", "asyncio.wait", "asyncio.wait_for"}
+    | {f"durably.Context.{name}" for name in ("call", "continue_as_new", "map", "race", "receive", "signal")}
 )
 
 _RULE_OF = {name: rule for rule in RULES for name in rule.names.split()}

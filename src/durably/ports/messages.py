@@ -199,6 +199,7 @@ class Errand:
         name: orchestrator or signal.
         payload: input of the child or payload of the signal, JSON text.
         options: of the child.
+        looks_ms: when it looks for the end of a child that an earlier run abandoned; None before that is found.
     """
 
     key: ActivityKey
@@ -207,6 +208,7 @@ class Errand:
     name: str = ""
     payload: str = ""
     options: ChildOptions | None = None
+    looks_ms: int | None = None
     kind: Literal["Errand"] = "Errand"
 
     @property
@@ -216,8 +218,9 @@ class Errand:
 
     @property
     def id(self) -> str:
-        """One errand per request and action."""
-        return f"{self.run.gen}.{self.run.run}.{self.action}.{self.key.seq}"
+        """One errand per request and action, and one look per instant."""
+        look = "" if self.looks_ms is None else f".{self.looks_ms}"
+        return f"{self.run.gen}.{self.run.run}.{self.action}.{self.key.seq}{look}"
 
 
 Message: TypeAlias = EventMessage | Wake | ActivityTask | CallbackDeadline | HeartbeatCheck | Errand

@@ -23,6 +23,7 @@ from durably.core.events import (
     ExecutionTerminated,
     InboundEvent,
     OutboundEvent,
+    Request,
     Rewind,
     SignalDelivered,
     SignalFailed,
@@ -184,6 +185,26 @@ def _remembering(started: InboundEvent, reset: ExecutionReset) -> InboundEvent:
 def first_wake(run: RunKey) -> Outgoing:
     """Wakes a run whose first turn was stored by the end of the one before."""
     return Outgoing(Wake(run=run, turn=1))
+
+
+def outliving(state: RunState, requests: Iterable[Request]) -> list[Request]:
+    """Those that are carried out: of a run that has ended, signals to others and children that it abandoned."""
+    return [
+        request
+        for request in requests
+        if not state.closed
+        or isinstance(request, SignalSent)
+        or (
+            isinstance(request, ChildScheduled)
+            and request.options is not None
+            and request.options.parent_close == "abandon"
+        )
+    ]
+
+
+def wakes(run: RunKey, following: Turn | None) -> tuple[Outgoing, ...]:
+    """Wakes the run that follows, if one does."""
+    return () if following is None else (first_wake(run.next),)
 
 
 def answers(event: InboundEvent) -> int | None:

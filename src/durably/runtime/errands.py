@@ -7,9 +7,11 @@ from dataclasses import replace
 from durably.api.orchestrator import StartOptions
 from durably.core.errors import ClientError, ContendedError, ExecutionClosedError, ExecutionNotFoundError
 from durably.core.events import (
+    ChildCompleted,
     ChildFailed,
     ChildStarted,
     ExecutionCancelRequested,
+    ExecutionStarted,
     ExecutionTerminated,
     InboundEvent,
     SignalDelivered,
@@ -23,6 +25,7 @@ from durably.ports.records import Record
 from durably.runtime.runtime import Runtime
 from durably.runtime.start import start_execution
 
+_SHORTEST_LOOK_MS, _LONGEST_LOOK_MS = 1_000, 600_000
 _PARENT_CLOSED = "its parent's run ended"
 _PARENT_CANCELLED = "its parent asked for it"
 
@@ -48,6 +51,8 @@ def _start(runtime: Runtime, errand: Errand) -> tuple[Outgoing, ...]:
     """
     if _unwanted(runtime, errand):
         return ()
+    if errand.looks_ms is not None:
+        return _look(runtime, errand, runtime.backend.read_record(errand.execution_id))
     options = errand.options
     reuse = "reject" if options is None or options.id_reuse is None else options.id_reuse
     try:
@@ -63,7 +68,10 @@ def _start(runtime: Runtime, errand: Errand) -> tuple[Outgoing, ...]:
             parent=errand.key,
         )
     except ClientError as error:
-        if _is_of_an_earlier_run(runtime.backend.read_record(errand.execution_id), errand):
+        found = runtime.backend.read_record(errand.execution_id)
+        if found is not None and _abandoned(runtime, errand, found):
+            return _look(runtime, errand, found)
+        if found is not None and _is_being_ended(errand, found):
             raise ContendedError(f"child {errand.execution_id} of an earlier run is still being ended") from error
         return (_told(errand, ChildFailed(seq=errand.key.seq, failure=failure_of(error))),)
     if _unwanted(runtime, errand):
@@ -72,6 +80,42 @@ def _start(runtime: Runtime, errand: Errand) -> tuple[Outgoing, ...]:
     if options is not None and options.announced:
         return (_told(errand, ChildStarted(seq=errand.key.seq)),)
     return ()
+
+
+def _look(runtime: Runtime, errand: Errand, record: Record | None) -> tuple[Outgoing, ...]:
+    """Take over a child that an earlier run abandoned: tell that it has begun, how it ended, or look again later."""
+    if record is None or record.status == "purged" or not _is_of_an_earlier_run(record, errand):
+        gone = ExecutionNotFoundError(f"The child {errand.execution_id!r}, which an earlier run abandoned, is gone.")
+        return (_told(errand, ChildFailed(seq=errand.key.seq, failure=failure_of(gone))),)
+    if record.result is not None:
+        return (_told(errand, ChildCompleted(seq=errand.key.seq, result=record.result)),)
+    if record.closed and record.failure is not None:
+        return (_told(errand, ChildFailed(seq=errand.key.seq, failure=record.failure)),)
+    now_ms = runtime.clock.now_ms()
+    pause_ms = min(max((now_ms - record.started_at_ms) // 4, _SHORTEST_LOOK_MS), _LONGEST_LOOK_MS)
+    again = replace(errand, looks_ms=now_ms + pause_ms)
+    begun = errand.options is not None and errand.options.announced and errand.looks_ms is None
+    told = (_told(errand, ChildStarted(seq=errand.key.seq)),) if begun else ()
+    return (*told, Outgoing(again, now_ms + pause_ms))
+
+
+def _abandons(errand: Errand) -> bool:
+    return errand.options is not None and errand.options.parent_close == "abandon"
+
+
+def _is_being_ended(errand: Errand, record: Record) -> bool:
+    """Whether an execution is a child of an earlier run or life that ends with it."""
+    if record.closed or _abandons(errand):
+        return False
+    return _is_of_an_earlier_run(record, errand) or _is_of_an_earlier_life(record, errand)
+
+
+def _abandoned(runtime: Runtime, errand: Errand, record: Record) -> bool:
+    """Whether an execution is the same child, asked for by an earlier run, which left it running."""
+    if record.closed or not _abandons(errand) or not _is_of_an_earlier_run(record, errand):
+        return False
+    started = runtime.backend.load_turns(replace(record.key, run=1))[0].inbound[0]
+    return isinstance(started, ExecutionStarted) and started.input == errand.payload
 
 
 def _signal(runtime: Runtime, errand: Errand) -> tuple[Outgoing, ...]:
@@ -87,7 +131,9 @@ def _signal(runtime: Runtime, errand: Errand) -> tuple[Outgoing, ...]:
 
 def _end(runtime: Runtime, errand: Errand) -> tuple[Outgoing, ...]:
     record = runtime.backend.read_record(errand.execution_id)
-    if record is None or record.closed or record.request_id != _start_id(errand):
+    if record is None or record.closed:
+        return ()
+    if record.request_id != _start_id(errand) and not _is_of_an_earlier_run(record, errand):
         return ()
     return (_ending(record, errand.action),)
 
@@ -117,19 +163,26 @@ def _told(errand: Errand, event: InboundEvent) -> Outgoing:
 
 def _start_id(errand: Errand) -> str:
     """The request id of the child's start, the same whatever is to be done to it."""
-    return replace(errand, action="start").id
+    return replace(errand, action="start", looks_ms=None).id
 
 
-def _is_of_an_earlier_run(record: Record | None, errand: Errand) -> bool:
-    if record is None or record.closed:
-        return False
+def _is_of_an_earlier_run(record: Record, errand: Errand) -> bool:
+    """Whether it is what an earlier run of the same life asked for under the same number."""
+    gen, run = _asked_by(record, errand.key.seq)
+    return gen == errand.run.gen and run < errand.run.run
+
+
+def _is_of_an_earlier_life(record: Record, errand: Errand) -> bool:
+    """Whether it is what an earlier life asked for under the same number, and named after the parent."""
+    gen, _ = _asked_by(record, errand.key.seq)
+    return gen not in ("", errand.run.gen) and errand.execution_id.startswith(f"{errand.run.execution_id}/")
+
+
+def _asked_by(record: Record, seq: int) -> tuple[str, int]:
+    """Generation and run of the parent that asked for a child as `seq`; "" and 0 if none did."""
     gen, _, rest = record.request_id.partition(".")
     run, _, last = rest.partition(".")
-    if last != f"start.{errand.key.seq}" or not run.isdigit():
-        return False
-    if gen != errand.run.gen:  # of an earlier life, where the child is named after its parent
-        return errand.execution_id.startswith(f"{errand.run.execution_id}/")
-    return int(run) < errand.run.run
+    return (gen, int(run)) if last == f"start.{seq}" and run.isdigit() else ("", 0)
 
 
 def _nobody(record: Record | None, execution_id: str) -> Failure:

@@ -29,14 +29,24 @@ from durably.core.keys import ActivityKey
 from durably.core.replay import RunState
 from durably.ports.backend import TurnCommit
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
-from durably.ports.records import RecordChange, Reply, Status
+from durably.ports.records import RecordChange, Reply
 from durably.runtime.applying import apply_events, without_updates
-from durably.runtime.closing import cancels, errands, first_wake, notice, prefix, record_change, successor
+from durably.runtime.closing import (
+    cancels,
+    errands,
+    notice,
+    outliving,
+    prefix,
+    record_change,
+    successor,
+    wakes,
+)
 from durably.runtime.dispatch import dispatches
 from durably.runtime.live import Live, LiveExecutions
 from durably.runtime.news import came_too_often, has_more_to_do, is_for, news, recorded, stamped, suspends, too_long
 from durably.runtime.redone import Redone, replies_since
 from durably.runtime.runtime import Runtime
+from durably.runtime.saying import also_saying, change_to, correction, implied
 
 T = TypeVar("T")
 _logger = logging.getLogger("durably.turn")
@@ -255,7 +265,7 @@ class TurnTaker:
         commit = plan.commit
         change = commit.change
         if redone.says and change is None:
-            change = _also_saying(live.state.custom_status, _to(live.status, live, commit.turn))
+            change = also_saying(live.state.custom_status, change_to(live.status, live, commit.turn))
         plan.commit = replace(
             commit,
             send=(*redone.send, *commit.send),
@@ -279,7 +289,7 @@ class TurnTaker:
         suspended = suspends(state, new)
         if not new and (not state.waiting or suspended):
             if live.turns and (live.resumed or (suspended and live.status != "suspended")):
-                plan.commit = _correction(live, live.turns[-1], receipts)
+                plan.commit = correction(live, live.turns[-1], receipts)
             else:
                 plan.acknowledge = list(receipts)
             return plan
@@ -329,16 +339,20 @@ class TurnTaker:
         following = self._following(live, last)
         unfinished = following is not None
         _, since = news(live, deliveries)
-        redone = Redone.since(live, min(since or last.number, last.number))
+        since = min(since or last.number, last.number)
+        redone = Redone.since(live, since)
+        again = dispatches(
+            run, outliving(state, state.outstanding(since=since)), now_ms=last.at_ms, origin=state.origin, again=True
+        )
         change = record_change(run, last)
         commit = TurnCommit(
             run=run,
             turn=last,
             successor=following,
-            send=(*redone.send, *notice(change, state), *_wakes(live, following)),
+            send=(*again, *redone.send, *notice(change, state), *wakes(run, following)),
             cancel=redone.cancel,
             replies=redone.replies,
-            change=_also_saying(state.custom_status, change),
+            change=also_saying(state.custom_status, change),
             acknowledge=() if unfinished else tuple(delivery.receipt for delivery in deliveries),
         )
         return _Plan(live, commit, unfinished=unfinished)
@@ -414,12 +428,12 @@ class TurnTaker:
             code_version=runtime.registry.code_version,
             at_ms=now_ms,
         )
-        dispatched = dispatches(run, state.add(turn), now_ms=now_ms, origin=state.origin)
+        dispatched = dispatches(run, outliving(state, state.add(turn)), now_ms=now_ms, origin=state.origin)
         following = self._following(live, turn) if state.closed else None
         send = (
-            *(() if state.closed else dispatched),
+            *dispatched,
             *errands(run, state, since=turn.number),
-            *_wakes(live, following),
+            *wakes(live.run, following),
         )
         if state.received - len(new) < runtime.limits.history_warning <= state.received:
             _logger.warning(
@@ -431,11 +445,11 @@ class TurnTaker:
             send = (*send, *notice(change, state))
         elif state.waiting and kind == "applied" and not state.closed:
             send = (*send, Outgoing(Wake(run=run, turn=turn.number)))
-        change = _also_saying(state.custom_status, change)
-        status = _implied(live, kind)
+        change = also_saying(state.custom_status, change)
+        status = implied(live, kind)
         if not state.closed and live.status != status:
             live.status, live.resumed = status, False
-            change = replace(change or _to(status, live, turn), status=status)
+            change = replace(change or change_to(status, live, turn), status=status)
         return TurnCommit(
             run=run,
             turn=turn,
@@ -476,29 +490,3 @@ def _warn_of_signals(execution_id: str, deliveries: Sequence[Delivery]) -> None:
     for message in (each.message for each in deliveries):
         if isinstance(message, EventMessage) and isinstance(message.event, SignalReceived):
             _logger.warning("the signal %r came after the end of %s: nobody gets it", message.event.name, execution_id)
-
-
-def _implied(live: Live, kind: str) -> Status:
-    """The status of the record that goes with an open run after a turn of a kind; `live.state` holds the turn."""
-    if live.state.suspended:
-        return "suspended"
-    return "running" if kind == "applied" else live.status
-
-
-def _to(status: Status, live: Live, turn: Turn) -> RecordChange:
-    return RecordChange(status=status, run=live.run.run, turn=turn.number, code_version=turn.code_version)
-
-
-def _correction(live: Live, last: Turn, receipts: tuple[str, ...]) -> TurnCommit:
-    """The end of a stall, or a suspension, said to the record by whoever finds it unsaid."""
-    live.status, live.resumed = _implied(live, last.kind), False
-    return TurnCommit(run=live.run, turn=last, change=_to(live.status, live, last), acknowledge=receipts)
-
-
-def _wakes(live: Live, following: Turn | None) -> tuple[Outgoing, ...]:
-    return () if following is None else (first_wake(live.run.next),)
-
-
-def _also_saying(status: str | None, change: RecordChange | None) -> RecordChange | None:
-    """The change, with the custom status of turns before, should who stored them have died before saying it."""
-    return change if change is None or change.custom_status is not None else replace(change, custom_status=status)

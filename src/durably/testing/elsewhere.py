@@ -17,6 +17,7 @@ from durably.api.registry import Registry
 from durably.codec.exports import decode_export
 from durably.codec.payloads import PydanticCodec
 from durably.core.errors import Stall
+from durably.testing.guard import refuse_io
 from durably.testing.replaying import replay_history
 from durably.testing.safety import check_here
 
@@ -24,6 +25,7 @@ from durably.testing.safety import check_here
 def main() -> int:
     """Exit code 0 if the code agrees with the histories; else 1, and why on standard error."""
     order = json.load(sys.stdin)
+    refuse_io()
     found = [
         one for module, file, name in order["orchestrators"] for one in _orchestrators(_imported(module, file), name)
     ]

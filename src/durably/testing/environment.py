@@ -30,6 +30,7 @@ from durably.testing.callbacks import OpenCallback
 from durably.testing.definitions import OpenRegistry
 from durably.testing.driver import Driver
 from durably.testing.errors import WaitsForEverError
+from durably.testing.guard import refuse_io
 from durably.testing.mocks import ActivityMock, CallbackMock, Mock, mock_of
 from durably.testing.replaying import stored_history
 from durably.testing.safety import check_elsewhere, check_here
@@ -79,6 +80,7 @@ class Environment:
         turn_seconds: float | None = 10.0,
         limits: Limits | None = None,
     ) -> None:
+        refuse_io()
         self._registry = OpenRegistry(orchestrators, activities, codec=PydanticCodec("always"))
         self._clock = VirtualClock(start_at)
         entropy = SeededEntropy(seed)

@@ -43,6 +43,13 @@ def test_an_orchestrator_that_nobody_registered_is_refused(runtime: Embedded) ->
     assert everything(runtime) == []
 
 
+@pytest.mark.parametrize("wrong", ["doubled", doubled.fn, None])
+def test_what_is_no_orchestrator_is_refused(runtime: Embedded, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"start\(\) takes an id and an @orchestrator, got .* See start_by_name"):
+        runtime.client.start("a", wrong, 1)
+    assert everything(runtime) == []
+
+
 @pytest.mark.parametrize("wrong", ["seven", 7.5, None, [7]])
 def test_an_argument_of_the_wrong_type_is_refused_with_its_name(runtime: Embedded, wrong: Any) -> None:
     with pytest.raises(PayloadError, match=r"doubled\(\), at number: expected a valid integer"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -147,7 +149,8 @@ def test_an_execution_that_failed_is_retried_reset_and_forked(talks: Project) ->
     assert booked(talks) == ["train", "hotel"]
     (talks.directory / "vacant").touch()
 
-    assert talks.run("retry", "t-1").stdout == "t-1 goes on in run 2\n"
+    for _ in range(2):
+        assert talks.run("retry", "t-1", "--request-id", "rooms").stdout == "t-1 goes on in run 2\n"
     assert talks.run("result", "t-1", "--wait", "10").stdout == '["TRAIN", "HOTEL"]\n'
     assert booked(talks) == ["train", "hotel", "hotel"]
     assert "only what failed, was cancelled or terminated can be retried" in talks.refused("retry", "t-1")
@@ -159,7 +162,8 @@ def test_an_execution_that_failed_is_retried_reset_and_forked(talks: Project) ->
     assert talks.json("show", "t-1")["run"] == 3
     assert "completed (run 3)" in talks.run("list").stdout
 
-    assert talks.run("fork", "t-1", "t-2").stdout == "t-2 started from t-1, event 1\n"
+    for _ in range(2):
+        assert talks.run("fork", "t-1", "t-2", "--request-id", "f").stdout == "t-2 started from t-1, event 1\n"
     forked = talks.json("fork", "t-1", "t-3", "--input", '{"by": "boat"}')
     assert (forked["execution_id"], forked["orchestrator"]) == ("t-3", "travel")
     assert talks.run("result", "t-3", "--wait", "10").stdout == '["BOAT", "HOTEL"]\n'
@@ -188,3 +192,54 @@ def test_a_callback_activity_is_answered_by_its_number(project: Project) -> None
     assert "Another result was recorded" in project.refused("complete", "a-1", "1", '"no"')
     assert project.json("fail", "a-2", "1", "sold out") == {"execution_id": "a-2", "activity": 1, "outcome": "failed"}
     assert "sold out" in project.run("result", "a-2", "--wait", "10", code=1).stderr
+
+
+def test_a_callback_activity_is_kept_alive_and_shown(project: Project) -> None:
+    project.dev()
+    project.run("start", "asking", "a-1")
+    eventually(lambda: [one["state"] for one in project.json("show", "a-1")["activities"]] == ["open"])
+    url = (project.directory / "url.txt").read_text()
+    assert project.run("heartbeat", "a-1", "1").stdout == "recorded; it is still waited for\n"
+    assert project.json("heartbeat", "--token", url, "--details", '{"miles": 12}') == {"cancelled": False}
+    shown = project.json("show", "a-1")["activities"][0]
+    assert (shown["attempt"], shown["heartbeat_details"]) == (1, {"miles": 12})
+    assert datetime.fromisoformat(shown["heartbeat_at"]) <= datetime.now(UTC)
+    lines = r"attempt 1, open; called at .*\n +last heartbeat .* \(.* s ago\): {\"miles\":12}\n"
+    assert re.search(lines, project.run("show", "a-1").stdout)
+    assert "Which activity of a-1?" in project.refused("heartbeat", "a-1")
+    assert "awaits no callback" in project.refused("heartbeat", "a-1", "7")
+    assert "The details is not JSON" in project.refused("heartbeat", "a-1", "1", "--details", "{")
+    for token in ("nonsense", f"{url[:-1]}{'A' if url[-1] != 'A' else 'B'}"):
+        assert "This is no token" in project.refused("heartbeat", "--token", token)
+    token = url.rpartition("/")[2]
+    project.run("complete", "a-1", "1", '"yes"')
+    assert "moved on" in project.refused("heartbeat", "--token", token)
+
+
+def test_what_has_ended_is_purged_after_a_look(talks: Project) -> None:
+    talks.dev()
+    for id_ in ("c-1", "c-2", "c-3"):
+        talks.run("start", "collect", id_, "--input", '{"wanted": 0}', "--wait", "10")
+    talks.run("start", "collect", "open")
+    assert "is running; only what has ended can be purged" in talks.refused("purge", "open", "--yes")
+    assert "No execution has the id 'nobody'" in talks.refused("purge", "nobody", "--yes")
+    assert "Leave them out" in talks.refused("purge", "c-1", "--status", "failed")
+
+    looked = talks.run("purge", "c-1")
+    assert looked.stdout.startswith("would purge c-1  collect, completed ")
+    assert looked.stderr == "nothing is deleted yet: --yes does it\n"
+    assert len(talks.json("list")) == 4
+    for _ in range(2):  # the second time it is gone already
+        assert talks.run("purge", "c-1", "--yes").stdout.startswith("purged c-1  collect, ")
+    assert "It was purged." in talks.refused("show", "c-1")
+
+    closed_before = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    would = talks.json("purge", "--closed-before", closed_before)
+    assert (would["purged"], [one["execution_id"] for one in would["executions"]]) == (False, ["c-3", "c-2"])
+    first = talks.run("purge", "--closed-before", closed_before, "--limit", "1", "--yes")
+    assert (first.stdout[:10], first.stderr) == ("purged c-3", "that is the --limit of 1; there may be more\n")
+    rest = talks.json("purge", "--closed-before", closed_before, "--status", "completed", "--yes")
+    assert (rest["purged"], [one["execution_id"] for one in rest["executions"]]) == (True, ["c-2"])
+    nothing = talks.run("purge", "--closed-before", "0m", "--orchestrator", "collect", "--yes")
+    assert (nothing.stdout, nothing.stderr) == ("", "there is nothing to purge\n")
+    assert [one["execution_id"] for one in talks.json("list")] == ["open"]

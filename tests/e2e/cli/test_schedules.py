@@ -45,6 +45,7 @@ def test_what_makes_no_sense_is_refused(project: Project) -> None:
 
     assert "There is no file" in refused("list")
     assert "no cron expression" in refused("create", "s", "hello", "--cron", "never", "--input", PERSON)
+    assert "is past" in refused("create", "s", "hello", "--at", "2026-01-01T09:00Z", "--input", PERSON)
     assert "No orchestrator is named 'nobody'" in refused("create", "s", "nobody", "--every", "1h")
     assert "person" in refused("create", "s", "hello", "--every", "1h")
     project.run("schedules", "create", "s", "hello", "--cron", "0 9 * * *", "--input", PERSON)

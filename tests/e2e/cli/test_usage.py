@@ -34,6 +34,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
         ["reset", "a"],
         ["reset", "a", "--to-event", "0"],
         ["fork", "a"],
+        ["purge"],
+        ["purge", "a", "--closed-before", "1d"],
+        ["purge", "--closed-before", "yesterday"],
+        ["purge", "--closed-before", "1d", "--status", "running"],
+        ["heartbeat"],
+        ["heartbeat", "a", "b"],
+        ["heartbeat", "a", "1", "--token", "t"],
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_how_it_is_right(

@@ -185,5 +185,5 @@ def test_a_closed_backend_says_so(opened: Open) -> None:
     backend.close()
     with pytest.raises(StorageError, match="closed"):
         backend.commit([TurnCommit(run=RUN, turn=turn(1))])
-    with pytest.raises(StorageError, match="closed"):
+    with pytest.raises(StorageError, match=r"closed database\. Its runtime has ended: use a client inside"):
         backend.read_record("a")

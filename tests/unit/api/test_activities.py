@@ -124,6 +124,14 @@ def test_a_duration_that_is_none_is_refused(option: str, wrong: Any) -> None:
         double.options(**{option: wrong})
 
 
+def test_a_retry_policy_is_none_but_itself() -> None:
+    three: Any = 3
+    with pytest.raises(
+        DefinitionError, match=r"activity double: retry must be a RetryPolicy\(max_attempts=...\), got 3"
+    ):
+        double.options(retry=three)
+
+
 def test_options_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(DefinitionError, match=r"local=True and at_most_once=True exclude each other"):
         activity(local=True, at_most_once=True)(double.fn)
@@ -253,6 +261,17 @@ def test_what_is_never_awaited_is_never_asked_for() -> None:
         call.close()
 
     assert [type(command).__name__ for command in asked(forgetful)] == ["CompleteExecution"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_pythons_warning_of_a_forgotten_await_names_the_activity() -> None:
+    async def forgetful() -> None:
+        double(1)  # type: ignore[unused-coroutine]  # that is the point
+
+    with pytest.warns(RuntimeWarning, match="coroutine 'double' was never awaited"):
+        asked(forgetful)
+    with pytest.warns(RuntimeWarning, match="coroutine 'double' was never awaited"):
+        double(1)  # type: ignore[unused-coroutine]
 
 
 def test_options_given_in_a_loop_are_prepared_once() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import runpy
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -62,12 +63,20 @@ def test_what_cannot_be_an_orchestrator_is_refused() -> None:
 
     async def without_context() -> None: ...
 
+    async def another_first(number: int) -> None: ...
+
+    async def generator(ctx: Context) -> AsyncIterator[int]:
+        yield 1
+
     class Service:
         async def method(self, ctx: Context) -> None: ...
 
+    another_first.__annotations__["number"] = int  # as without `from __future__ import annotations`
     wrong: list[tuple[Any, str]] = [
         (plain, "must be an `async def`"),
+        (generator, "must be an `async def` without `yield`"),
         (without_context, "must take the Context"),
+        (another_first, r"must take the Context .*: async def another_first\(ctx: Context, ...\)"),
         (Service.method, "is a method"),
     ]
     for function, said in wrong:
@@ -99,6 +108,14 @@ def test_an_unknown_orchestrator_is_told_with_those_that_are_known() -> None:
         Registry([flow], codec=CODEC).input_shape("flw")
     with pytest.raises(UnknownOrchestratorError, match="knows: none"):
         Registry(codec=CODEC).input_shape("flow")
+
+
+def test_what_is_no_definition_or_the_other_kind_is_refused() -> None:
+    undecorated: Any = step.fn
+    with pytest.raises(DefinitionError, match=r"given as an activity, and is none\. Decorate it with @activity"):
+        Registry(activities=[undecorated], codec=CODEC)
+    with pytest.raises(DefinitionError, match=r"<activity step> is given as an orchestrator, .* go apart"):
+        Registry([cast(Any, step)], codec=CODEC)
 
 
 def test_two_functions_cannot_share_a_name_or_an_alias() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from durably.core.channels import Query, Signal
 from durably.core.context import Context
-from durably.core.errors import PayloadError
+from durably.core.errors import DefinitionError, PayloadError
 from tests.unit.core.conftest import Start
 from tests.unit.core.harness import START_MS, Run, ask
 
@@ -86,6 +89,31 @@ def test_the_logger_says_everything_once_and_names_the_execution(caplog: pytest.
         1,
         7,
     )
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda ctx: ctx.receive("go"), r'a signal, got \'go\'. Declare it, Signal\[Type\]\("go"\), and pass that'),
+        (lambda ctx: ctx.signal("other", "go", 1), "a signal, got"),
+        (lambda ctx: ctx.on_query("seen", list), r'Query\[Type\]\("seen"\)'),
+        (lambda ctx: ctx.on_update(Signal[int]("go"), int), r"<signal go>. Declare it, Update\[Argument, Result\]"),
+        (lambda ctx: ctx.on_query(Query[int]("n"), 5), "must be a plain function, `def` or `lambda`, got 5"),
+    ],
+)
+def test_a_bare_name_or_another_kind_is_refused_where_a_signal_is_meant(
+    use: Callable[[Any], object], said: str, start: Start
+) -> None:
+    refused: list[str] = []
+
+    async def program(ctx: Context) -> None:
+        try:
+            use(ctx)
+        except (TypeError, DefinitionError) as error:
+            refused.append(str(error))
+
+    start(program)
+    assert re.search(said, refused[0])
 
 
 def test_arguments_of_a_call_by_name_are_plain_json(start: Start) -> None:

@@ -137,6 +137,9 @@ def test_policies_that_mean_the_same_are_equal() -> None:
     ("wrong", "said"),
     [
         ({"initial_interval": timedelta(seconds=-1)}, "initial_interval must not be negative"),
+        ({"initial_interval": 5}, "initial_interval must be a timedelta, got 5"),
+        ({"maximum_interval": 5.0}, "maximum_interval must be a timedelta, got 5.0"),
+        ({"non_retryable": [ValueError, 3]}, "non_retryable takes types and names, got 3"),
         ({"coefficient": 0.5}, "coefficient must be at least 1"),
         ({"coefficient": math.nan}, "coefficient must be at least 1"),
         ({"coefficient": math.inf}, "coefficient must be"),

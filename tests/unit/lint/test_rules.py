@@ -67,6 +67,8 @@ BAD = {
         ("import sqlite3", "sqlite3.connect('x')"),
         ("", "await asyncio.open_connection('x', 1)"),
         ("import requests\nsession = requests.Session()", "session.get('http://x')"),
+        ("import boto3\ns3 = boto3.client('s3')", "s3.get_object(Bucket='x', Key='y')"),
+        ("import sqlite3\nusers = sqlite3.connect('x')", "users.execute('select 1')"),
     ],
     "DUR006": [
         ("import subprocess", "subprocess.run(['x'])"),
@@ -136,6 +138,9 @@ BAD = {
         ("", "asyncio.sleep(1)"),
         ("", "pick = work.options(timeout=None)\npick(1)"),
         ("", "ctx.call('far', returns=int)"),
+        ("", "ctx.continue_as_new(2)"),
+        ("", "ctx.map(work, [1])"),
+        ("@orchestrator\nasync def child(ctx: Context) -> None: ...", "child.options(execution_id='x').start()"),
         ("async def helper(): ...", "helper()"),
         ("@orchestrator\nasync def child(ctx: Context) -> None: ...", "child()"),
         ("from durably import activity as task\n@task(retry=None)\ndef other(): ...", "other()"),
@@ -161,6 +166,11 @@ BAD = {
         ("", "await work.fn(1)"),
         ("", "list(map(names.fn, []))"),
         ("@work.implement\ndef done(number: int) -> int: ...", "done(1)"),
+    ],
+    "DUR018": [
+        ("from durably import Client\nclient: Client", "client.start('x', flow)"),
+        ("from durably.embedded import Embedded\nruntime = Embedded('x.db')", "runtime.client.terminate('x', '')"),
+        ("from durably import Client\nfrom durably.schedules import Schedules", "Schedules(number)"),
     ],
 }
 
@@ -204,7 +214,6 @@ GOOD = [
     ("import time\n@activity\ndef slow(): time.sleep(1)", "await slow()"),
     ("import time\ndef unused(): time.sleep(1)", "await work(1)"),
     ("import time\n@work.implement\ndef done(number: int) -> int: return time.time_ns()", "await work(1)"),
-    ("import time\ndef measure(): return time.time()", "await ctx.local(measure)"),
 ]  # fmt: skip
 
 _bad = [pytest.param(code, *each, id=f"{code} {each[1]}") for code, cases in BAD.items() for each in cases]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.unit.runtime.harness import LEASE_MS
 from tests.unit.runtime.programs import process_of, step
 
 GO = Signal[int]("go")
+END = Signal[int]("end")
 
 
 @orchestrator
@@ -278,3 +280,57 @@ def test_a_child_that_is_asked_for_and_cancelled_in_one_turn_is_not_started() ->
     process.work()
     assert process.record("p").status == "cancelled"
     assert [record.execution_id for record in process.client.list()] == ["p"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("continues", [True, False])
+def test_what_outlives_the_run_is_carried_out_though_the_run_ends_in_the_same_turn(
+    at_once: bool, continues: bool
+) -> None:
+    @orchestrator
+    async def hasty(ctx: Context, run: int) -> int:
+        async def ask() -> None:
+            await ctx.receive(GO)
+            await asyncio.gather(
+                child.options(parent_close="abandon", execution_id="left").start(4),
+                child.options(parent_close="terminate", execution_id="ended").start(5),
+                ctx.signal("there", GO, 6),
+            )
+
+        asking = asyncio.create_task(ask())
+        await ctx.receive(END)
+        assert not asking.done()
+        return await ctx.continue_as_new(2) if continues and run == 1 else 7
+
+    process = process_of(hasty, child, waiting)
+    process.client.start("there", waiting)
+    process.client.start("p", hasty, 1)
+    process.work()
+    for signal in (GO, END):
+        process.client.signal("p", signal, 1)
+        if not at_once:
+            process.take_due()
+    process.take_due()
+    process.work()
+    assert process.record("there").result == "6"
+    assert process.record("left").result == "40"
+    assert process.backend.read_record("ended") is None
+
+
+def test_what_outlives_the_run_is_sent_again_by_whoever_gets_its_last_message_again() -> None:
+    @orchestrator
+    async def hasty(ctx: Context) -> None:
+        asyncio.create_task(ctx.signal("there", GO, 6))
+        asyncio.create_task(child.options(execution_id="ended").start(5))
+        await ctx.receive(END)
+
+    process = process_of(hasty, child, waiting)
+    process.client.start("p", hasty)
+    process.client.signal("p", END, 1)
+    due = process.receive()
+    process.take(due)
+    process.work()
+    assert process.record("p").status == "completed"
+    [last] = [delivery for delivery in due if isinstance(delivery.message, EventMessage)]
+    process.take([replace(last, receives=2)])
+    assert process.queued(Errand) == ["signal.1", "terminate.2"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from durably import (
     heartbeat,
     last_heartbeat,
 )
+from durably.core.context import instant
 from durably.core.errors import StorageError
 from durably.ports.backend import Settlement, SettleOutcome
 from durably.ports.messages import ActivityTask, Delivery, HeartbeatCheck
@@ -64,6 +65,32 @@ def test_the_first_heartbeat_is_stored_and_others_wait_for_a_quarter_of_the_time
     process.clock.advance(2_000)
     running.beat()
     assert running.details() == {"done": 4}
+
+
+def test_a_description_tells_of_the_last_heartbeat_and_of_the_deadline(process: Process) -> None:
+    running = begun(process, "steps")
+    process.clock.advance(5_000)
+    running.beat({"done": 1})
+    (shown,) = process.client.describe("e").activities
+    assert (shown.state, shown.attempt, shown.heartbeat_details) == ("running", 1, '{"done":1}')
+    assert shown.heartbeat_at == instant(process.clock.now_ms())
+    assert shown.deadline_at == instant(process.clock.now_ms() + TIMEOUT_MS)
+    attempt_raised(process.runtime, running.attempt, OSError("disk"))
+    (shown,) = process.client.describe("e").activities
+    assert (shown.state, shown.attempt, shown.heartbeat_at) == ("retrying", 2, None)
+    assert (shown.heartbeat_details, shown.deadline_at) == ('{"done":1}', None)
+
+
+def test_a_description_tells_when_a_callback_expires_or_is_too_silent(process: Process) -> None:
+    token, opened_ms = asked(process), process.clock.now_ms()
+    deadlines: list[datetime | None] = []
+    for silence_ms in (0, 15_000, 10 * 60_000 - 20_000):
+        process.clock.advance(silence_ms)
+        beat_callback(process.runtime, token, None)
+        (shown,) = process.client.describe("e").activities
+        assert shown.state == "open"
+        deadlines.append(shown.deadline_at)
+    assert deadlines == [instant(opened_ms + ms) for ms in (TIMEOUT_MS, 35_000, 10 * 60_000)]
 
 
 def test_the_attempt_that_follows_a_failure_knows_the_last_details_even_unstored_ones(process: Process) -> None:

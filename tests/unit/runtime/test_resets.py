@@ -357,6 +357,88 @@ def test_a_late_copy_of_a_childs_start_makes_no_child_of_a_run_that_was_reset() 
     assert process.record("e/1.1") == second
 
 
+@orchestrator
+async def helper(ctx: Context, n: int) -> int:
+    return n + await ctx.receive(GO)
+
+
+@orchestrator
+async def careless(ctx: Context, n: int) -> int:
+    handle = await helper.options(parent_close="abandon").start(await step(n))
+    await ctx.receive(GO)
+    return await handle
+
+
+def careless_process() -> Process:
+    """A parent whose child goes on while the parent is reset to before it asked for it."""
+    process = process_of(careless, helper)
+    process.client.start("e", careless, 1)
+    process.work()
+    assert process.record("e/1.2").status == "running"
+    assert process.client.reset("e", process.kinds().index("ChildScheduled") + 1) == 2
+    process.work()
+    return process
+
+
+def test_a_child_that_was_abandoned_and_still_runs_is_taken_over() -> None:
+    process = careless_process()
+    before = process.record("e/1.2")
+    process.client.signal("e", GO, 0)
+    process.work()
+    assert process.record().status == "running"
+    process.client.signal("e/1.2", GO, 6)
+    process.work()
+    process.clock.advance(1_000)
+    process.work()
+    assert (process.record().result, process.record("e/1.2").gen) == ("7", before.gen)
+    assert process.queued() == []
+
+
+def test_a_child_that_was_taken_over_is_looked_at_ever_more_rarely() -> None:
+    process = careless_process()
+    looks = 0
+    for _ in range(24 * 60):
+        looks += len(process.queued(Errand)) and process.clock.now_ms() >= process.backend.messages()[0][1]
+        process.work()
+        process.clock.advance(60_000)
+    assert 100 < looks < 200
+    assert len(process.queued()) == 1
+
+
+@pytest.mark.parametrize("end", ["terminate", "purge"])
+def test_how_a_child_that_was_taken_over_ends_is_told(end: str) -> None:
+    process = careless_process()
+    process.client.signal("e", GO, 0)
+    process.client.terminate("e/1.2", "enough")
+    process.work()
+    if end == "purge":
+        process.client.purge("e/1.2")
+    process.clock.advance(2_000)
+    process.work()
+    assert process.record().status == "failed"
+    assert ("enough" if end == "terminate" else "is gone") in str(process.record().failure)
+
+
+def test_an_abandoned_child_that_is_another_now_holds_its_id() -> None:
+    process = process_of(careless, helper)
+    process.client.start("e", careless, 1)
+    process.work()
+    edited = careless_of_another_input()
+    other = process.beside([edited, helper, step])
+    other.client.reset("e", 1)
+    other.work()
+    assert other.record().status == "failed"
+    assert "belongs to an open execution" in str(other.record().failure)
+
+
+def careless_of_another_input() -> Orchestrator[[int], int]:
+    @orchestrator(name="careless")
+    async def edited(ctx: Context, n: int) -> int:
+        return await (await helper.options(parent_close="abandon").start(await step(n) + 1))
+
+    return edited
+
+
 def test_a_retried_run_that_was_suspended_says_so() -> None:
     process = process_of(steps)
     process.client.start("e", steps)

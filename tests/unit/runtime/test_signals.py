@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -432,3 +433,15 @@ def test_an_update_that_the_end_overtakes_fails() -> None:
     assert reply is not None
     assert reply.failure is not None
     assert "ended before the handler" in reply.failure.message
+
+
+def test_a_bare_name_is_refused_where_its_constant_is_meant() -> None:
+    process = process_of(counter)
+    handle = process.client.start("e", counter)
+    bare: Any = "add"
+    with pytest.raises(TypeError, match=r'expected a signal, got \'add\'. Declare it, Signal\[Type\]\("add"\)'):
+        handle.signal(bare, 1)
+    with pytest.raises(TypeError, match="expected a query, got"):
+        handle.query(bare)
+    with pytest.raises(TypeError, match=r'Update\[Argument, Result\]\("add"\)'):
+        handle.update(bare, 1)

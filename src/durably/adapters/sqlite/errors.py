@@ -42,7 +42,10 @@ def storage_error(path: str, error: sqlite3.Error) -> StorageError:
     """`error` in the words of an operator."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     remedy = _REMEDIES.get(code, "Nothing was half-applied; if it happens again, this is a bug in durably.")
-    return StorageError(f"{path} cannot be used: {error}. {remedy}")
+    told = str(error).rstrip(".")
+    if "closed database" in told:
+        remedy = "Its runtime has ended: use a client inside the `with` block of its Embedded."
+    return StorageError(f"{path} cannot be used: {told}. {remedy}")
 
 
 @contextmanager

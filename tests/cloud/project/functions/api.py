@@ -1,5 +1,5 @@
 from durably.aws import api_handler
-from orchestrators import stories
+from orchestrators import arrivals, stories
 
 handler = api_handler(
     stories.sums,
@@ -17,4 +17,5 @@ handler = api_handler(
     stories.loses,
     stories.is_upgraded,
     stories.is_broken,
+    arrivals.arrives,
 )

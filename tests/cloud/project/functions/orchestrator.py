@@ -1,5 +1,5 @@
 from durably.aws import orchestrator_handler
-from orchestrators import stories
+from orchestrators import arrivals, stories
 
 handler = orchestrator_handler(
     stories.sums,
@@ -17,4 +17,5 @@ handler = orchestrator_handler(
     stories.loses,
     stories.is_upgraded,
     stories.is_broken,
+    arrivals.arrives,
 )
