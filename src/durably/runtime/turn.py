@@ -235,16 +235,10 @@ class TurnTaker:
         before = [] if since is None else state.outstanding(since=since)
         redone = None if since is None else Redone.since(live, since)
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
-        plan.resend = (
-            *plan.resend,
-            *dispatches(
-                live.run,
-                [e for e in before if e.seq in state.unresolved],
-                now_ms=now_ms,
-                origin=state.origin,
-                again=True,
-            ),
-        )
+        if before:
+            left = [request for request in before if request.seq in state.unresolved]
+            again = dispatches(live.run, left, now_ms=now_ms, origin=state.origin, again=True)
+            plan.resend = (*plan.resend, *again)
         if redone is not None:
             self._redo(plan, redone)
         if plan.commit is not None and plan.replies:  # said only if the turn is stored
