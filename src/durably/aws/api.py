@@ -260,7 +260,9 @@ class ApiHandler:
 
     def _reset(self, execution_id: str) -> Response[str]:
         form = self._form(ResetForm)
-        self._client.reset(unquote(execution_id), form.to_event, form.reason, request_id=form.request_id)
+        input_ = None if form.input is None else _text(form.input)
+        id_, to_event = unquote(execution_id), form.to_event
+        self._client.reset(id_, to_event, form.reason, input_=input_, request_id=form.request_id)
         return self._record(200, unquote(execution_id))
 
     def _fork(self, execution_id: str) -> Response[str]:

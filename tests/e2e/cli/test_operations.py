@@ -171,6 +171,9 @@ def test_an_execution_that_failed_is_retried_reset_and_forked(talks: Project) ->
     assert "at car: expected no such name" in talks.refused("fork", "t-1", "t-4", "--input", '{"car": 1}')
     assert "The id 't-2' is taken" in talks.refused("fork", "t-1", "t-2")
 
+    talks.run("reset", "t-3", "--to-event", "1", "--input", '{"by": "bus"}')
+    assert talks.run("result", "t-3", "--wait", "10").stdout == '["BUS", "HOTEL"]\n'
+
 
 def test_without_a_runtime_it_is_stored_and_said_so(talks: Project) -> None:
     talks.run("start", "collect", "c-1")
