@@ -43,6 +43,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
+_MOCKABLE: tuple[type[Any], ...] = (Activity, Orchestrator, str)
 
 
 class Environment:
@@ -257,7 +258,7 @@ class Environment:
             mocked: which activity, its name, or the orchestrator of the child.
             replacement: answers, as `Mock.side_effect` has it.
         """
-        if not isinstance(mocked, Activity | Orchestrator | str):
+        if not isinstance(mocked, _MOCKABLE):
             raise MockError(f"{mocked!r} is no activity and no orchestrator. Mock what the orchestrator calls.")
         name: str = mocked if isinstance(mocked, str) else mocked.name
         mock = self._mocks.get(name)
