@@ -179,6 +179,8 @@ def test_an_execution_that_failed_is_retried_reset_and_forked(cloud: Cloud, monk
     status, forked = post(cloud, "t-1/forks", {"execution_id": "t-2", "input": {"by": "boat"}})
     assert (status, forked["execution_id"]) == (201, "t-2")
     assert cloud.result("t-2") == ["BOAT", "HOTEL"]
+    assert post(cloud, "t-1/reset", {"to_event": 1, "input": {"by": "bus"}})[0] == 200
+    assert cloud.result("t-1") == ["BUS", "HOTEL"]
 
 
 def test_a_reset_ends_the_children_of_the_run_that_it_leaves(cloud: Cloud) -> None:

@@ -30,7 +30,9 @@ import durably.aws.attempts
 from durably.adapters.aws import AwsBackend, Clients
 from durably.aws import Surroundings, activity_handler, dead_letters_handler, orchestrator_handler, timers_handler
 from durably.aws.sweeper import sweeper_handler
+from durably.client import Client
 from durably.core.errors import StorageError
+from durably.ports.clock import Clock
 from durably.runtime.attempt import Attempt, open_attempt
 from durably.runtime.runtime import Limits, Runtime
 from tests.aws.driver import MAPPINGS
@@ -39,7 +41,9 @@ from tests.aws.payloads import REGION, LambdaContext
 from tests.simulation import activities
 from tests.simulation.aws_store import AwsStore
 from tests.simulation.faults import Crash, Faults, FaultyBackend, Process, RandomFaults
+from tests.simulation.gateway import HttpOutsiders
 from tests.simulation.interpret import interpret
+from tests.simulation.outside import Outsiders
 from tests.simulation.programs import Node, draw_program, features
 from tests.simulation.worker import SkewedClock, Worker
 from tests.simulation.world import SIGNER, World
@@ -128,14 +132,18 @@ class Wire:
         self, fault: str, process: Process, operation: str, request: Any, carry_out: Callable[[], Any]
     ) -> Any:
         if fault == "zombie before":
-            process.suspend()
+            self._suspend(process)
             with self.used_by(None):
                 self.world.aws.remember_record(operation, request)
             return None
         answer = carry_out()
         setattr(request, _ANSWER, answer)
-        process.suspend()
+        self._suspend(process)
         return answer
+
+    def _suspend(self, process: Process) -> None:
+        with self.used_by(None):
+            process.suspend()
 
     def _unanswered(self, fault: str, request: Any, carry_out: Callable[[], Any]) -> Any:
         match fault:
@@ -212,19 +220,7 @@ class AwsWorker(Worker):
         self._orchestrator._turns.clear()
 
     def _start(self) -> None:
-        world = self._aws
-        surroundings = Surroundings(
-            settings=world.aws.settings,
-            clients=_clients(),
-            backend=world.made_backend(self._clock),
-            clock=self._clock,
-            entropy=world.entropy,
-            signer=SIGNER,
-            codec=cast("Any", world.registry.codec),
-            limits=world.limits,
-            code_version="simulated",
-            sleep=lambda _: None,
-        )
+        surroundings = self._aws.surroundings(self._clock)
         remote = [each for each in activities.ACTIVITIES if each is not activities.work_here]
         self._orchestrator = orchestrator_handler(
             interpret, local=[activities.work_here], turn_seconds=300, surroundings=surroundings
@@ -263,19 +259,26 @@ class AwsWorld(World):
     def aws(self) -> AwsStore:
         return cast("AwsStore", self.store)
 
-    @property
-    def entropy(self) -> Any:
-        return self._entropy
-
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
     def _drawn_limits(self) -> Limits:
         return replace(super()._drawn_limits(), deadly_pause_ms=60_000)
 
-    def made_backend(self, clock: SkewedClock) -> AwsBackend:
+    def made_backend(self, clock: Clock) -> AwsBackend:
         return AwsBackend(self.aws.settings, clients=_clients(), clock=clock, sleep=lambda _: None)
+
+    def surroundings(self, clock: Clock) -> Surroundings:
+        """Those of a process's functions."""
+        return Surroundings(
+            settings=self.aws.settings,
+            clients=_clients(),
+            backend=self.made_backend(clock),
+            clock=clock,
+            entropy=self._entropy,
+            signer=SIGNER,
+            codec=cast("Any", self.registry.codec),
+            limits=self._limits,
+            code_version="simulated",
+            sleep=lambda _: None,
+        )
 
     def runtime_for(self, process: Process, offset_ms: int) -> Runtime:
         clock = SkewedClock(self, offset_ms)
@@ -289,6 +292,10 @@ class AwsWorld(World):
             limits=self._limits,
         )
 
+    def calm_client(self) -> Client:
+        clock = SkewedClock(self, 0)
+        return Client(self.made_backend(clock), self.registry, clock, self._entropy)
+
     def sweep_later(self) -> None:
         """The sweeper comes by itself."""
 
@@ -296,14 +303,19 @@ class AwsWorld(World):
         """Go on until the sweeper finds nothing to do either."""
         with self._listening(), _told_of_attempts(self):
             super().run()
-            for _ in range(_MOST_SWEEPS):
-                if all(record.closed for record in self.store.records()):
-                    return
-                self.now_ms += _SWEEP_MS
-                worker = self.rng.choice([each for each in self.workers if each.alive])
-                assert isinstance(worker, AwsWorker)
-                worker.invoke("sweeper", {})
-                super().run()
+
+    def _go_on(self) -> None:
+        super()._go_on()
+        for _ in range(_MOST_SWEEPS):
+            if all(record.closed for record in self.store.records()):
+                return
+            self.now_ms += _SWEEP_MS
+            worker = self.rng.choice([each for each in self.workers if each.alive])
+            assert isinstance(worker, AwsWorker)
+            report = worker.invoke("sweeper", {})
+            super()._go_on()
+            if report is not None and not report["woken"]:
+                return
 
     # --- what World asks ----------------------------------------------------------------------------------------
 
@@ -315,13 +327,16 @@ class AwsWorld(World):
         del embedded
         return AwsWorker(self, self.skew_ms())
 
+    def _made_outsiders(self) -> Outsiders:
+        return HttpOutsiders(self)
+
     def _drawn_faults(self) -> Faults:
         return request_faults(self.rng)
 
     def _drawn_program(self) -> Node:
         """A small one: moto is slow. `overrun` would really take its time here."""
         while True:
-            program = draw_program(self.rng, 4, sociable=False, beating=False)
+            program = draw_program(self.rng, 4, sociable=self.sociable, beating=self.beating)
             if "overrun" not in features(program):
                 return program
 

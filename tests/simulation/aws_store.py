@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.scheduler.models import scheduler_backends
 from moto.sqs.models import Queue, sqs_backends
 
-from durably.adapters.aws import AwsBackend, AwsSettings, Clients, keys
+from durably.adapters.aws import AwsBackend, AwsSettings, Clients, items, keys
+from durably.adapters.aws.bodies import Bodies
+from durably.codec import wire
 from durably.core.history import Turn
 from durably.core.keys import RunKey
 from durably.ports.messages import Outgoing
-from durably.ports.records import Record
+from durably.ports.records import Record, Reply
 from tests.aws.driver import MAPPINGS, deploy
 from tests.aws.payloads import ACCOUNT, ACTIVITIES, REGION, record_of
 from tests.simulation import activities
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _DEDUPLICATION_MS = 300_000
+_RECORD = DynamoType({"S": keys.RECORD})
 _ENDLESS = 1_000  # receives; an attempt that is lost to faults so often would fail, rightly
 
 
@@ -39,6 +45,7 @@ class AwsStore:
         self._clients = clients
         names = [each.name for each in activities.ACTIVITIES if each is not activities.work_here]
         self.settings: AwsSettings = deploy(clients, names, max_receives={ACTIVITIES: _ENDLESS})
+        self._bodies = Bodies(self.settings, clients)
         self._backend = AwsBackend(self.settings, clients=clients, clock=_Clock(world))
         self._urls = {name: str(clients.sqs.get_queue_url(QueueName=name)["QueueUrl"]) for name in MAPPINGS}
         self._queues: dict[str, Queue] = dict(sqs_backends[ACCOUNT][REGION].queues)
@@ -54,17 +61,26 @@ class AwsStore:
     # --- what the invariants look at ------------------------------------------------------------------------------
 
     def read_record(self, execution_id: str) -> Record | None:
-        return self._backend.read_record(execution_id)
+        for item in self._items(execution_id, keys.RECORD, keys.RECORD):
+            return items.record_of(item, partial(self._bodies.get, item["gen"]["S"]))
+        return None
 
     def load_turns(self, run: RunKey, *, after: int = 0) -> list[Turn]:
-        return self._backend.load_turns(run, after=after)
+        partition, first = keys.turn_key(run, after + 1)
+        return wire.decode_turns(self._stored(run.gen, partition, first, keys.last_turn(run)))
+
+    def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
+        partition, sort = keys.reply_key(run, request_id)
+        for body in self._stored(run.gen, partition, sort, sort):
+            return wire.decode_reply(body)
+        return None
 
     def send(self, messages: Sequence[Outgoing]) -> None:
         self._backend.send(messages)
 
     def records(self) -> list[Record]:
         """Of all lives, the oldest first."""
-        ids = dict.fromkeys(start.execution_id for start in self._world.outside.starts)
+        ids = [partition.value for partition, sorts in self._table.items.items() if _RECORD in sorts]
         current = [record for execution_id in ids if (record := self.read_record(execution_id)) is not None]
         gens = {record.gen for record in current}
         return [*(life for gen, life in self._lives.items() if gen not in gens), *current]
@@ -82,6 +98,21 @@ class AwsStore:
     def messages(self) -> list[str]:
         """Whatever is on a queue, or waits in the scheduler."""
         return [*(message.body for queue in self._queues.values() for message in queue._messages), *self._schedules()]
+
+    def _stored(self, gen: str, *between: str) -> list[bytes]:
+        fetch = partial(self._bodies.get, gen)
+        return [items.body_of(item, "body", fetch) or b"" for item in self._items(*between)]
+
+    def _items(self, partition: str, first: str, last: str) -> Iterator[dict[str, Any]]:
+        """Items as a client gets them, from where moto keeps them: asking takes milliseconds."""
+        found: Any = self._table.items.get(DynamoType({"S": partition}), {})
+        for sort in sorted(key.value for key in found if first <= key.value <= last):
+            attributes = found[DynamoType({"S": sort})].attrs
+            yield {name: value.to_regular_json() for name, value in attributes.items()}
+
+    @property
+    def _table(self) -> Any:
+        return dynamodb_backends[ACCOUNT][REGION].tables[self.settings.table]
 
     # --- the pollers and the scheduler ------------------------------------------------------------------------------
 

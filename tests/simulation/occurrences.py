@@ -209,7 +209,7 @@ def _commanded(story: _Story, command: object, now: datetime) -> None:
         case _:
             raise AssertionError(command)
     story.asked.extend(story.unobeyed[before:])
-    story.overlaps |= {each.overlap for each in story.asked} | {schedule.overlap}
+    story.overlaps.update((schedule.overlap, *(each.overlap for each in story.asked)))
 
 
 def _due(story: _Story) -> Iterator[tuple[_Asked, datetime, _Period]]:

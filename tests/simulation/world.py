@@ -107,7 +107,7 @@ class World:
         self.seed = seed
         self.mode = mode
         self.calm = calm
-        self.sociable = mode != "aws"
+        self.sociable = True
         self.beating = mode != "aws"
         self.scheduling = mode != "aws"
         self.registry = parts.registry
@@ -117,6 +117,7 @@ class World:
         self.began_ms: dict[ActivityKey, int] = {}
         self.verdicts: Counter[str] = Counter()
         self.broken: list[str] = []
+        self.deployed: tuple[str, ...] = ()
         self._heap: list[tuple[int, int, Callable[[], object]]] = []
         self._events = 0
         self._depth = 0
@@ -133,7 +134,7 @@ class World:
         embedded = mode == "atomic" and (calm or rng.random() < 0.5)
         workers = 1 if calm else rng.choice((1, 2, 2, 3))
         self.workers = [self._made_worker(embedded=embedded) for _ in range(workers)]
-        self.outside = Outsiders(self)
+        self.outside = self._made_outsiders()
         self.store.written = self.outside.hearts.stored
         self._populate(programs)
 
@@ -142,6 +143,9 @@ class World:
 
     def _made_worker(self, *, embedded: bool) -> Worker:
         return Worker(self, self.skew_ms(), embedded=embedded, taker=self._parts.taker)
+
+    def _made_outsiders(self) -> Outsiders:
+        return Outsiders(self)
 
     def _drawn_faults(self) -> Faults:
         rng = self.rng
@@ -187,6 +191,7 @@ class World:
                 self._trouble(execution_id, delay)
         if self.sociable and not self.calm and rng.randrange(2):
             self.at(rng.choice((0, 1_000, 10_000, 60_000)), lambda: DEPLOYED.append("another version"))
+            self.deployed = rng.choice(((), ("the version before it",)))
 
     def _trouble(self, execution_id: str, delay_ms: int) -> None:
         """What outsiders will do to an execution."""
@@ -271,16 +276,19 @@ class World:
             SimulationError: something is always left to do.
         """
         activities.face(self.outside)
-        DEPLOYED.clear()
+        DEPLOYED[:] = self.deployed
         BROKEN.clear()
         try:
             with self.in_force(), _errors_of(self.broken):
-                while self.step():
-                    pass
+                self._go_on()
         finally:
             self.broken.extend(BROKEN)
             for worker in self.workers:
                 worker.close()
+
+    def _go_on(self) -> None:
+        while self.step():
+            pass
 
     @contextmanager
     def in_force(self) -> Iterator[None]:

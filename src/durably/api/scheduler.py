@@ -111,10 +111,9 @@ class _Scheduler:
         ctx = self.ctx
         ctx.on_query(STATE, self.state)
         command = asyncio.create_task(self.hear())
-        self.begin_buffered()
         while True:
-            await self.pass_time()
             self.begin_buffered()
+            await self.pass_time()
             if self.is_long and (not self.running or self.schedule.overlap == "allow_all"):
                 await self.all_announced()
                 if not command.done():  # what is received does not go along
