@@ -109,7 +109,7 @@ class World:
         self.calm = calm
         self.sociable = True
         self.beating = True
-        self.scheduling = mode != "aws"
+        self.scheduling = True
         self.registry = parts.registry
         self.now_ms = START_MS
         self.steps = 0
