@@ -102,7 +102,7 @@ def event_view(entry: HistoryEntry) -> dict[str, Any]:
 
 
 def _attribute(name: str, value: Any) -> Any:
-    if name in _PAYLOADS:
+    if name in _PAYLOADS and value is not None:
         try:
             return json.loads(value)
         except ValueError:  # somebody sent what is no JSON; it is shown as it came

@@ -23,6 +23,7 @@ def write_project(folder: Path) -> None:
     shutil.copy(ROOT / "template.yaml", folder)
     for name in ("orchestrators", "activities"):
         shutil.copytree(HERE / name, folder / name, ignore=ignored, dirs_exist_ok=True)
+    (folder / "infra/functions/user_onboarding_activities.txt").unlink()  # it is not run here, and takes long to build
     shutil.copytree(HERE / "functions", folder / "infra" / "functions", ignore=ignored, dirs_exist_ok=True)
     added = sorted(
         file.relative_to(HERE).as_posix() for file in HERE.glob("*s/*.py") if file.parent.name != "functions"

@@ -126,17 +126,17 @@ def _template(built: Path) -> dict[str, Any]:
     template: dict[str, Any] = yaml.safe_load((built / "template.yaml").read_text())
     template["Globals"]["Function"]["Environment"]["Variables"][CLOUD] = ""
     resources = template["Resources"]
-    stack = resources["Routes"]["Properties"]
-    nested = yaml.safe_load((built / stack["TemplateURL"]).read_text())["Resources"]
-    for name, each in nested.items():
-        if each["Type"] == "AWS::ApiGatewayV2::Route":
-            properties = each["Properties"]
-            integration = properties["Target"]["Fn::Sub"].removeprefix("integrations/${").removesuffix("}")
-            parameter = nested[integration]["Properties"]["IntegrationUri"]["Ref"]
-            function, _ = stack["Parameters"][parameter]["Fn::GetAtt"]
-            method, path = properties["RouteKey"].split()
-            event = {"Type": "HttpApi", "Properties": {"Method": method, "Path": path}}
-            resources[function]["Properties"].setdefault("Events", {})[name] = event
+    for stack in (resources["Routes"]["Properties"], resources["TriggersSources"]["Properties"]):
+        nested = yaml.safe_load((built / stack["TemplateURL"]).read_text())["Resources"]
+        for name, each in nested.items():
+            if each["Type"] == "AWS::ApiGatewayV2::Route":
+                properties = each["Properties"]
+                integration = properties["Target"]["Fn::Sub"].removeprefix("integrations/${").removesuffix("}")
+                parameter = nested[integration]["Properties"]["IntegrationUri"]["Ref"]
+                function, _ = stack["Parameters"][parameter]["Fn::GetAtt"]
+                method, path = properties["RouteKey"].split()
+                event = {"Type": "HttpApi", "Properties": {"Method": method, "Path": path}}
+                resources[function]["Properties"].setdefault("Events", {})[name] = event
     return template
 
 

@@ -144,9 +144,11 @@ class HttpClient(Client):
         to_event: int,
         reason: str = "reset by an operator",
         *,
+        input_: str | None = None,
         request_id: str | None = None,
     ) -> int:
-        body = {"reason": reason, "to_event": to_event, "request_id": request_id}
+        input_given = None if input_ is None else json.loads(input_)
+        body = {"reason": reason, "to_event": to_event, "input": input_given, "request_id": request_id}
         return int(self._ask("POST", execution_id, "reset", **body)["run"])
 
     def fork(

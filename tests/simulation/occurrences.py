@@ -209,7 +209,7 @@ def _commanded(story: _Story, command: object, now: datetime) -> None:
         case _:
             raise AssertionError(command)
     story.asked.extend(story.unobeyed[before:])
-    story.overlaps |= {each.overlap for each in story.asked} | {schedule.overlap}
+    story.overlaps.update((schedule.overlap, *(each.overlap for each in story.asked)))
 
 
 def _due(story: _Story) -> Iterator[tuple[_Asked, datetime, _Period]]:
@@ -270,6 +270,8 @@ def _dropped(story: _Story, asked: _Asked, since: datetime) -> bool:
     waits = asked.overlap in {"buffer_one", "buffer_all"}
     if waits and any(one.until >= story.end - _SECOND for one in story.started):
         return True  # it waited until the schedule ended
+    if waits and any(end >= story.end for _, end in story.pauses):
+        return True  # it was held until then
     if "cancel_other" in story.overlaps:
         latest = _FOR_EVER if story.runs > 1 else asked.noticed + 2 * _SECOND  # before this one could be started
         if waits or any(asked.due <= one.at <= latest and one.id != asked.id for one in story.started):

@@ -306,5 +306,5 @@ _PLANS: dict[str, Callable[[int], tuple[str, ...]]] = {
     "dies": lambda attempt: ("beat", "ok") if attempt > 1 else ("beat", "beat"),
     "by key": lambda _: ("beat by key", "ok by key", "ok by key"),
     "by number": lambda _: ("beat by number", "ok by number"),
-    "late by key": lambda attempt: ("ok by key",) if attempt in {1, 10} else (),
+    "late by key": lambda attempt: ("ok by key",) if attempt % 8 == 1 else (),
 }

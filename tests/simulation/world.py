@@ -117,6 +117,7 @@ class World:
         self.began_ms: dict[ActivityKey, int] = {}
         self.verdicts: Counter[str] = Counter()
         self.broken: list[str] = []
+        self.deployed: tuple[str, ...] = ()
         self._heap: list[tuple[int, int, Callable[[], object]]] = []
         self._events = 0
         self._depth = 0
@@ -190,6 +191,7 @@ class World:
                 self._trouble(execution_id, delay)
         if self.sociable and not self.calm and rng.randrange(2):
             self.at(rng.choice((0, 1_000, 10_000, 60_000)), lambda: DEPLOYED.append("another version"))
+            self.deployed = rng.choice(((), ("the version before it",)))
 
     def _trouble(self, execution_id: str, delay_ms: int) -> None:
         """What outsiders will do to an execution."""
@@ -274,7 +276,7 @@ class World:
             SimulationError: something is always left to do.
         """
         activities.face(self.outside)
-        DEPLOYED.clear()
+        DEPLOYED[:] = self.deployed
         BROKEN.clear()
         try:
             with self.in_force(), _errors_of(self.broken):

@@ -107,12 +107,14 @@ class Progress:
         buffered: what waits for an earlier execution to end.
         started: how many executions it has started.
         recent: the latest of them, the newest last.
+        held: what was in the buffer when the schedule was paused.
     """
 
     since: datetime
     buffered: list[Start] = field(default_factory=list[Start])
     started: int = 0
     recent: list[Start] = field(default_factory=list[Start])
+    held: list[Start] = field(default_factory=list[Start])
 
 
 @dataclass(frozen=True)

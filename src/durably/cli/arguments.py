@@ -58,7 +58,8 @@ example:
   durably show welcome-1
   durably history welcome-1
 
-exit codes: 0 done; 1 refused, or what was asked for failed; 2 wrong usage. Errors go to standard error.
+exit codes: 0 done; 1 refused, or what was asked for failed; 2 wrong usage; 130 interrupted. Errors go to standard
+error.
 """
 
 Options: TypeAlias = argparse.Namespace  # which attributes there are depends on `command`
@@ -242,7 +243,13 @@ def _add_reset(parser: argparse.ArgumentParser) -> None:
         "Go back to an event of the current run, in a new one. Signals that came later are kept, results are not.",
     )
     _add_to_event(parser, required=True)
+    _add_input(parser)
     _add_request_id(parser, "reset")
+    _add_sources(parser)
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--input", metavar="JSON", help="another input, by parameter name; with event 1 only")
 
 
 def _add_fork(parser: argparse.ArgumentParser) -> None:
@@ -250,7 +257,7 @@ def _add_fork(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("execution_id", metavar="ID", help="of the execution")
     parser.add_argument("new_id", metavar="NEW_ID", help="of the new one")
     _add_to_event(parser, required=False)
-    parser.add_argument("--input", metavar="JSON", help="another input, by parameter name; with event 1 only")
+    _add_input(parser)
     _add_request_id(parser, "fork")
     _add_sources(parser)
     _add_store(parser)

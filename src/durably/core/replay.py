@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import takewhile
 
 from durably.core.collector import no_collection
 from durably.core.commands import Command, agrees, describe_command, describe_outbound
@@ -170,6 +171,14 @@ class RunState:
             for seq, event in self.unresolved.items()
             if self._since.get(seq, 0) >= since and seq not in self.begun
         ]
+
+    def cancelled_since(self, turn: int) -> list[int]:
+        """What turn `turn` and later ones cancelled, by seq."""
+        return [seq for seq, _ in takewhile(lambda entry: entry[1] >= turn, reversed(self.cancelled.items()))][::-1]
+
+    def answered_since(self, turn: int) -> list[UpdateCompleted | UpdateFailed]:
+        """How the updates ended that turn `turn` and later ones answered."""
+        return [event for _, event in takewhile(lambda entry: entry[0] >= turn, reversed(self.answers))][::-1]
 
     def turn_of(self, event: InboundEvent) -> int:
         """The number of the turn that recorded an event which is no news; one not taken yet if none did."""

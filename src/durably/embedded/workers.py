@@ -83,6 +83,7 @@ class Workers:
         self._lock = threading.Condition()
         self._threads = 0
         self._idle = 0
+        self._waiting = 0
         self._busy = 0
         self._stopping = False
         self._abandoned = False
@@ -100,13 +101,17 @@ class Workers:
         Raises:
             RuntimeError: there is no thread, and the system starts none.
         """
-        if self._idle <= self._queue.qsize() and self._threads < self._limit and not self._stopping:
+        with self._lock:  # a thread that has just taken a task still idles
+            wanted = self._idle <= self._waiting and self._threads < self._limit and not self._stopping
+        if wanted:
             try:
                 self._spawn()
             except RuntimeError as error:
                 if not self._threads:
                     raise
                 _logger.warning("%d threads go on without another one: %s", self._threads, error)
+        with self._lock:
+            self._waiting += 1
         self._queue.put(delivery)
 
     def withdraw(self, keys: Iterable[ActivityKey]) -> None:
@@ -168,6 +173,7 @@ class Workers:
             delivery = self._queue.get()
             with self._lock:
                 self._idle -= 1
+                self._waiting -= delivery is not None
                 if delivery is None or self._stopping:
                     return
                 self._busy += 1

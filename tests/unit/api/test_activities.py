@@ -266,12 +266,12 @@ def test_what_is_never_awaited_is_never_asked_for() -> None:
 @pytest.mark.filterwarnings("default")
 def test_pythons_warning_of_a_forgotten_await_names_the_activity() -> None:
     async def forgetful() -> None:
-        double(1)  # type: ignore[unused-coroutine]  # that is the point
+        double(1)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
 
     with pytest.warns(RuntimeWarning, match="coroutine 'double' was never awaited"):
         asked(forgetful)
     with pytest.warns(RuntimeWarning, match="coroutine 'double' was never awaited"):
-        double(1)  # type: ignore[unused-coroutine]
+        double(1)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
 
 
 def test_options_given_in_a_loop_are_prepared_once() -> None:
