@@ -362,7 +362,7 @@ class AwsWorld(World):
     def _drawn_program(self) -> Node:
         """A small one: moto is slow. `overrun` would really take its time here."""
         while True:
-            program = draw_program(self.rng, 4, sociable=self.sociable, beating=self.beating)
+            program = draw_program(self.rng, 4)
             if "overrun" not in features(program):
                 return program
 
