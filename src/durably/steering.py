@@ -117,7 +117,7 @@ class Steering:
         input_: str | None = None,
         request_id: str | None = None,
     ) -> int:
-        """Go back to an event of the current run. What came after it is gone, but for signals.
+        """Go back to an event of the current run. What came after it is gone, but for signals and open updates.
 
         Args:
             execution_id: which execution, open or closed.

@@ -410,6 +410,35 @@ def test_an_update_whose_handler_waits_for_what_is_cancelled_fails() -> None:
     assert process.record().status == "running"
 
 
+def test_an_update_that_is_not_answered_survives_a_reset() -> None:
+    @orchestrator
+    async def slow(ctx: Context) -> None:
+        async def handle(number: int) -> int:
+            await asyncio.sleep(number)
+            return number
+
+        ctx.on_update(ADD, handle)
+        await ctx.receive(GO)
+
+    process = process_of(slow)
+    process.client.start("e", slow)
+    process.work()
+    run = process.record().key
+    for number, id_ in ((0, "answered"), (5, "asked")):
+        update = UpdateAccepted(name="add", payload=str(number), request_id=id_)
+        process.backend.send([Outgoing(EventMessage(run=run, event=update))])
+        process.work()
+    process.client.reset("e", 1)
+    process.work()
+    process.clock.advance(5_000)
+    process.work()
+    reply = process.backend.read_reply(run, "asked")
+    assert reply is not None
+    assert reply.result == "5"
+    assert process.record().run == 2
+    assert process.kinds().count("UpdateAccepted") == 1
+
+
 def test_an_update_that_the_end_overtakes_fails() -> None:
     @orchestrator
     async def short(ctx: Context) -> None:
