@@ -337,11 +337,6 @@ class Client(Completions, Steering):
         """The shape of any JSON."""
         return self._registry.codec.value(Any)
 
-    def _input(self, orchestrator: str, text: str) -> str:
-        """An orchestrator's input as `start` would store it, limits included."""
-        shape = self._registry.input_shape(orchestrator)
-        return shape.encode(*shape.decode(text))
-
     def _signal_or_start(
         self, execution_id: str, event: SignalReceived, orchestrator: str, input_: str, options: StartOptions, /
     ) -> Handle[Any]:

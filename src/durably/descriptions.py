@@ -67,6 +67,7 @@ class Description:
         custom_status: what the orchestrator said last with `ctx.set_status`, JSON text.
         failure: why it failed, was terminated or is stalled.
         history_length: inbound events stored.
+        unapplied: how many of them wait to be applied.
     """
 
     execution_id: str
@@ -84,6 +85,7 @@ class Description:
     timers: tuple[PendingTimer, ...]
     children: tuple[PendingChild, ...]
     custom_status: str | None
+    unapplied: int = 0
 
 
 def describe(backend: Backend, execution_id: str) -> Description:
@@ -130,6 +132,7 @@ def describe(backend: Backend, execution_id: str) -> Description:
         timers=tuple(timers),
         children=tuple(children),
         custom_status=record.custom_status,
+        unapplied=0 if record.closed else len(state.waiting),
     )
 
 

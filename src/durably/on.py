@@ -34,7 +34,7 @@ class S3Object:
 
     Attributes:
         event: "ObjectCreated:Put" and the like, or "Object Created" where it came through EventBridge.
-        sequencer: orders the events of one key.
+        sequencer: orders the events of one key; the time of those that S3 does not number.
     """
 
     bucket: str
@@ -115,16 +115,22 @@ class HttpRequest:
         """
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PayloadError(f"The body is not JSON: {error}.") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """An instant of a rule of EventBridge, or of a schedule of its Scheduler."""
+    """An instant of a rule of EventBridge, or of a schedule of its Scheduler.
+
+    Attributes:
+        rule: its name.
+        arn: of the rule: others may have the same name, on another bus or in another group.
+    """
 
     rule: str
     at: datetime
+    arn: str = ""
 
 
 # --- what is to be done ------------------------------------------------------------------------------------------
@@ -296,7 +302,7 @@ def _if(wants: Callable[[T], bool]) -> Callable[[T], T | None]:
 
 def _routed(template: str, request: HttpRequest) -> HttpRequest | None:
     """The request with the parameters of its path, if that has this form."""
-    wanted, found = template.split("/"), request.path.rstrip("/").split("/")
+    wanted, found = template.rstrip("/").split("/"), request.path.rstrip("/").split("/")
     if len(wanted) != len(found):
         return None
     cut: dict[str, str] = {}

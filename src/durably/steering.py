@@ -8,12 +8,13 @@ from datetime import datetime
 from durably.api.registry import Registry
 from durably.core.errors import ClientError
 from durably.core.events import ExecutionCancelRequested, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
+from durably.core.keys import checked_text
 from durably.ports.backend import Backend
 from durably.ports.clock import Clock, Entropy
-from durably.ports.records import CLOSED, Record, Status
+from durably.ports.records import ENDED, Record, Status
 from durably.runtime.purging import ended_record, purge_closed, purge_execution, purgeable
 from durably.runtime.resets import reset_execution, retry_execution
-from durably.runtime.start import checked_request_id, send_event
+from durably.runtime.start import checked_request_id, existing_record, send_event
 
 
 class Steering:
@@ -32,7 +33,7 @@ class Steering:
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
-        send_event(self._backend, execution_id, ExecutionCancelRequested(reason=reason))
+        send_event(self._backend, execution_id, ExecutionCancelRequested(reason=_text(reason)))
 
     def suspend(
         self,
@@ -52,7 +53,7 @@ class Steering:
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
-        event = ExecutionSuspended(reason=reason, request_id=self._request_id(request_id))
+        event = ExecutionSuspended(reason=_text(reason), request_id=self._request_id(request_id))
         send_event(self._backend, execution_id, event)
 
     def resume(
@@ -73,7 +74,7 @@ class Steering:
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
-        event = ExecutionResumed(reason=reason, request_id=self._request_id(request_id))
+        event = ExecutionResumed(reason=_text(reason), request_id=self._request_id(request_id))
         send_event(self._backend, execution_id, event)
 
     def retry(self, execution_id: str, reason: str = "retried by an operator", *, request_id: str | None = None) -> int:
@@ -100,7 +101,7 @@ class Steering:
             self._clock,
             self._entropy,
             execution_id,
-            reason,
+            _text(reason),
             request_id=self._request_id(request_id),
             code_version=self._registry.code_version,
             pause=self._pause,
@@ -113,6 +114,7 @@ class Steering:
         to_event: int,
         reason: str = "reset by an operator",
         *,
+        input_: str | None = None,
         request_id: str | None = None,
     ) -> int:
         """Go back to an event of the current run. What came after it is gone, but for signals.
@@ -121,6 +123,7 @@ class Steering:
             execution_id: which execution, open or closed.
             to_event: number in its history of the last event to keep.
             reason: for the history.
+            input_: another input, JSON text by parameter name; only with `to_event` 1.
             request_id: as for `retry`.
 
         Returns:
@@ -128,16 +131,20 @@ class Steering:
 
         Raises:
             ExecutionNotFoundError: there is no such execution.
-            ClientError: there is no such event.
+            ClientError: there is no such event, or the input was changed after it was used.
+            PayloadError: the input does not fit the orchestrator.
             ContendedError: it kept changing, or continues as new and whoever does that died; try again in a minute.
         """
+        if input_ is not None:
+            input_ = self._input(existing_record(self._backend, execution_id).orchestrator, input_)
         run = reset_execution(
             self._backend,
             self._clock,
             self._entropy,
             execution_id,
             to_event=to_event,
-            reason=reason,
+            input_=input_,
+            reason=_text(reason),
             request_id=self._request_id(request_id),
             code_version=self._registry.code_version,
             pause=self._pause,
@@ -151,7 +158,7 @@ class Steering:
             ExecutionNotFoundError: there is none.
             ExecutionClosedError: it has ended already.
         """
-        send_event(self._backend, execution_id, ExecutionTerminated(reason=reason))
+        send_event(self._backend, execution_id, ExecutionTerminated(reason=_text(reason)))
 
     def purge(self, execution_id: str, *, dry_run: bool = False) -> None:
         """Delete everything that is stored of a closed execution. For 15 days its id remembers that it was.
@@ -192,7 +199,7 @@ class Steering:
         """
         if closed_before.tzinfo is None:
             raise ClientError(f"closed_before must have a time zone, got {closed_before.isoformat()}.")
-        if status is not None and status not in CLOSED:
+        if status is not None and status not in ENDED:
             raise ClientError(f"Only what has ended can be purged, and what is {status} has not.")
         closed_before_ms = round(closed_before.timestamp() * 1000)
         if dry_run:
@@ -201,6 +208,11 @@ class Steering:
             self._backend, self._clock, closed_before_ms=closed_before_ms, status=status, orchestrator=orchestrator
         )
 
+    def _input(self, orchestrator: str, text: str) -> str:
+        """An orchestrator's input as `start` would store it, limits included."""
+        shape = self._registry.input_shape(orchestrator)
+        return shape.encode(*shape.decode(text))
+
     def _request_id(self, given: str | None) -> str:
         """That of the caller, who may repeat the request, or a fresh one.
 
@@ -208,3 +220,7 @@ class Steering:
             InvalidIdError: it is too long.
         """
         return checked_request_id(given) or self._entropy.ulid(self._clock.now_ms())
+
+
+def _text(reason: str) -> str:
+    return checked_text(reason, "A reason")

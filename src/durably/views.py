@@ -102,6 +102,8 @@ def event_view(entry: HistoryEntry) -> dict[str, Any]:
 
 
 def _attribute(name: str, value: Any) -> Any:
+    if value is None:
+        return None
     if name in _PAYLOADS:
         try:
             return json.loads(value)

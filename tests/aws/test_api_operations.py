@@ -179,6 +179,8 @@ def test_an_execution_that_failed_is_retried_reset_and_forked(cloud: Cloud, monk
     status, forked = post(cloud, "t-1/forks", {"execution_id": "t-2", "input": {"by": "boat"}})
     assert (status, forked["execution_id"]) == (201, "t-2")
     assert cloud.result("t-2") == ["BOAT", "HOTEL"]
+    assert post(cloud, "t-1/reset", {"to_event": 1, "input": {"by": "bus"}})[0] == 200
+    assert cloud.result("t-1") == ["BUS", "HOTEL"]
 
 
 def test_a_reset_ends_the_children_of_the_run_that_it_leaves(cloud: Cloud) -> None:
@@ -207,7 +209,7 @@ def test_a_reset_ends_the_children_of_the_run_that_it_leaves(cloud: Cloud) -> No
         ("POST c-1/signals/a%20b", {}, 400, "'a b' cannot name a signal"),
         ("POST c-1/updates/1st", {}, 400, "'1st' cannot name"),
         ("POST c-1/signals/go", {"request_id": 7}, 400, "request_id must be a string, got int"),
-        ("POST c-1/signals/go", {"request_id": "x" * 257}, 400, "A request id has at most 256 characters"),
+        ("POST c-1/signals/go", {"request_id": "x" * 257}, 400, "A request id has at most 256 bytes"),
         ("POST c-1/signals/go", {"payloda": 7}, 400, "Unknown field 'payloda'; there are payload, request_id"),
         ("POST c-1/signals/go", "[1]", 400, "must be a JSON object, got list"),
         ("POST c-1/signals/go", '{"payload": NaN}', 400, "JSON"),

@@ -392,7 +392,7 @@ def test_starts_of_the_wrong_kind_or_size_are_refused(cloud: Cloud) -> None:
         ("GET", "/executions?status=odd", 400, "status must be one of"),
         ("GET", "/executions?colour=red", 400, "Unknown parameter 'colour'"),
         ("GET", "/executions/x-1/history?after=-1", 400, "after"),
-        ("DELETE", "/executions/x-1", 404, "Not found"),
+        ("PATCH", "/executions/x-1", 404, "Not found"),
         ("GET", "/nothing", 404, "Not found"),
     ],
 )

@@ -147,7 +147,8 @@ class SqsSource:
         self._sqs = made.clients.sqs
         self._held: dict[str, tuple[str, str]] = {}  # queue and message by receipt handle, newest deliveries only
 
-    def receive(self, *, now_ms: int, limit: int, visibility_ms: int) -> list[Delivery]:
+    def receive(self, *, now_ms: int, limit: int, visibility_ms: int, tasks: bool = True) -> list[Delivery]:
+        assert tasks, "a queue of SQS holds either"
         with self._cloud.lock:
             self._delete_acknowledged()
             received: list[Delivery] = []

@@ -56,6 +56,17 @@ def test_the_first_delivery_counts_one(harness: Harness) -> None:
     assert harness.one(task().message.id).receives == 1
 
 
+def test_tasks_stay_where_they_are_for_whoever_has_enough_of_them(harness: Harness) -> None:
+    if not harness.knows_next_due:
+        pytest.skip("nobody fetches from SQS; Lambda polls")
+    harness.backend.send([task(), wake(), completed(), task(attempt=2)])
+    now_ms = harness.clock.now_ms()
+    found = harness.source.receive(now_ms=now_ms, limit=10, visibility_ms=VISIBILITY_MS, tasks=False)
+    assert {each.message.id for each in found} == {wake().message.id, completed().message.id}
+    rest = harness.source.receive(now_ms=now_ms, limit=10, visibility_ms=VISIBILITY_MS)
+    assert {each.message.id for each in rest} == {task().message.id, task(attempt=2).message.id}
+
+
 def test_a_queued_message_is_not_queued_twice(harness: Harness) -> None:
     harness.backend.send([task()])
     harness.backend.send([task(), task()])

@@ -13,6 +13,7 @@ from durably import (
     ExecutionExistsError,
     ExecutionFailedError,
     ExecutionNotFoundError,
+    PayloadError,
     Query,
     RetryPolicy,
     Signal,
@@ -112,6 +113,34 @@ def test_a_reset_goes_back_to_an_event_in_a_new_run(place: Place) -> None:
     assert booked == {"train": 1, "hotel": 2, "museum": 2}
     with pytest.raises(ClientError, match="no applied event 99"):
         client.reset("x", to_event=99)
+
+
+def test_a_reset_to_the_start_may_have_another_input(place: Place) -> None:
+    vacant.add("hotel")
+    client = place.deploy(travel, book)
+    client.start("x", travel, "train")
+    place.settle()
+    assert client.reset("x", to_event=1, input_='{"by": "boat"}') == 2
+    assert place.result("x") == ["BOAT", "HOTEL", "MUSEUM"]
+    with pytest.raises(ClientError, match="use event 1"):
+        client.reset("x", to_event=3, input_='{"by": "boat"}')
+    with pytest.raises(PayloadError):
+        client.reset("x", to_event=1, input_='{"by": 7}')
+
+
+def test_what_an_operator_repeats_under_its_request_id_happens_once(place: Place) -> None:
+    client = place.deploy(travel, book)
+    client.start("x", travel, "train")
+    place.settle()
+    vacant.add("hotel")
+    for _ in range(2):
+        assert client.retry("x", request_id="again") == 2
+        assert place.status("x") == "completed"
+    for _ in range(2):
+        assert client.reset("x", to_event=1, request_id="back") == 3
+        client.fork("x", "y", request_id="other")
+        place.settle()
+    assert place.result("y") == ["TRAIN", "HOTEL", "MUSEUM"]
 
 
 def test_a_reset_keeps_the_signals_that_came_later(place: Place) -> None:

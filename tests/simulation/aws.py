@@ -29,17 +29,23 @@ from moto.core.models import botocore_stubber
 import durably.aws.attempts
 from durably.adapters.aws import AwsBackend, Clients
 from durably.aws import Surroundings, activity_handler, dead_letters_handler, orchestrator_handler, timers_handler
+from durably.aws.activity import ActivityHandler
 from durably.aws.sweeper import sweeper_handler
+from durably.client import Client
 from durably.core.errors import StorageError
+from durably.ports.clock import Clock
 from durably.runtime.attempt import Attempt, open_attempt
 from durably.runtime.runtime import Limits, Runtime
-from tests.aws.driver import MAPPINGS
+from tests.aws.driver import MAPPINGS, VISIBILITY_S
 from tests.aws.payloads import ACTIVITIES as ACTIVITY_QUEUE
 from tests.aws.payloads import REGION, LambdaContext
 from tests.simulation import activities
-from tests.simulation.aws_store import AwsStore
+from tests.simulation.aside import Aside, driven
+from tests.simulation.aws_store import REMOTE, AwsStore
 from tests.simulation.faults import Crash, Faults, FaultyBackend, Process, RandomFaults
+from tests.simulation.gateway import HttpOutsiders
 from tests.simulation.interpret import interpret
+from tests.simulation.outside import Outsiders
 from tests.simulation.programs import Node, draw_program, features
 from tests.simulation.worker import SkewedClock, Worker
 from tests.simulation.world import SIGNER, World
@@ -73,6 +79,10 @@ class RequestFaults(RandomFaults):
         return kind
 
 
+class Death(Crash, KeyboardInterrupt):
+    """An interrupt: nothing that runs an activity takes it for the activity's failure."""
+
+
 class Wire:
     """Between boto and moto: whose requests these are, and what becomes of them."""
 
@@ -80,7 +90,7 @@ class Wire:
 
     def __init__(self, world: AwsWorld) -> None:
         self.world = world
-        self._process: Process | None = None
+        self.process: Process | None = None
         self._fault: str | None = None
 
     @classmethod
@@ -90,18 +100,18 @@ class Wire:
     @classmethod
     def _before_send(cls, event_name: str, request: Any, **more: Any) -> Any:
         wire = cls.current
-        if wire is None or wire._process is None:
+        if wire is None or wire.process is None:
             return None
-        return wire._sent(wire._process, event_name, request, lambda: botocore_stubber(event_name, request, **more))
+        return wire._sent(wire.process, event_name, request, lambda: botocore_stubber(event_name, request, **more))
 
     @contextmanager
     def used_by(self, process: Process | None) -> Iterator[None]:
         """Requests in this block are `process`'s."""
-        outer, self._process = self._process, process
+        outer, self.process = self.process, process
         try:
             yield
         finally:
-            self._process = outer
+            self.process = outer
 
     def _sent(self, process: Process, event_name: str, request: Any, carry_out: Callable[[], Any]) -> Any:
         operation = event_name.removeprefix("before-send.")
@@ -119,7 +129,7 @@ class Wire:
         if fault.startswith("crash"):
             if fault == "crash after":
                 carry_out()
-            raise Crash(f"{fault} {operation}")
+            raise Death(f"{fault} {operation}")
         if fault.startswith("zombie"):
             return self._suspended(fault, process, operation, request, carry_out)
         return self._unanswered(fault, request, carry_out)
@@ -128,14 +138,18 @@ class Wire:
         self, fault: str, process: Process, operation: str, request: Any, carry_out: Callable[[], Any]
     ) -> Any:
         if fault == "zombie before":
-            process.suspend()
+            self._suspend(process)
             with self.used_by(None):
                 self.world.aws.remember_record(operation, request)
             return None
         answer = carry_out()
         setattr(request, _ANSWER, answer)
-        process.suspend()
+        self._suspend(process)
         return answer
+
+    def _suspend(self, process: Process) -> None:
+        with self.used_by(None):
+            process.suspend()
 
     def _unanswered(self, fault: str, request: Any, carry_out: Callable[[], Any]) -> Any:
         match fault:
@@ -212,30 +226,33 @@ class AwsWorker(Worker):
         self._orchestrator._turns.clear()
 
     def _start(self) -> None:
-        world = self._aws
-        surroundings = Surroundings(
-            settings=world.aws.settings,
-            clients=_clients(),
-            backend=world.made_backend(self._clock),
-            clock=self._clock,
-            entropy=world.entropy,
-            signer=SIGNER,
-            codec=cast("Any", world.registry.codec),
-            limits=world.limits,
-            code_version="simulated",
-            sleep=lambda _: None,
-        )
-        remote = [each for each in activities.ACTIVITIES if each is not activities.work_here]
+        surroundings = self._aws.surroundings(self._clock)
+        self._attempting: list[ActivityHandler] = []
         self._orchestrator = orchestrator_handler(
             interpret, local=[activities.work_here], turn_seconds=300, surroundings=surroundings
         )
         self._functions: dict[str, Callable[..., Any]] = {
             "orchestrator": self._orchestrator,
-            "activities": activity_handler(*remote, surroundings=surroundings),
             "timers": timers_handler(surroundings=surroundings),
             "dead_letters": dead_letters_handler(surroundings=surroundings),
             "sweeper": sweeper_handler(interpret, surroundings=surroundings),
         }
+
+    def attempt(self, record: dict[str, Any]) -> Any:
+        """Run an activity, in an environment that dies alone; None if it failed or died."""
+        handlers = self._attempting
+        handler = (
+            handlers.pop() if handlers else activity_handler(*REMOTE, surroundings=self._aws.surroundings(self._clock))
+        )
+        try:
+            with self._aws.wire.used_by(self):
+                answer = handler({"Records": [record]}, LambdaContext(lambda: 900_000))
+        except StorageError:
+            return None
+        except KeyboardInterrupt:
+            return None
+        handlers.append(handler)
+        return answer
 
     def invoke(self, function: str, event: dict[str, Any]) -> Any:
         """Call a function; None if it failed or died."""
@@ -257,25 +274,33 @@ class AwsWorld(World):
 
     def __init__(self, seed: int, **more: Any) -> None:
         self.wire = Wire.current = Wire(self)
+        self.asides: set[Aside] = set()
         super().__init__(seed, "aws", **more)
 
     @property
     def aws(self) -> AwsStore:
         return cast("AwsStore", self.store)
 
-    @property
-    def entropy(self) -> Any:
-        return self._entropy
-
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
     def _drawn_limits(self) -> Limits:
         return replace(super()._drawn_limits(), deadly_pause_ms=60_000)
 
-    def made_backend(self, clock: SkewedClock) -> AwsBackend:
+    def made_backend(self, clock: Clock) -> AwsBackend:
         return AwsBackend(self.aws.settings, clients=_clients(), clock=clock, sleep=lambda _: None)
+
+    def surroundings(self, clock: Clock) -> Surroundings:
+        """Those of a process's functions."""
+        return Surroundings(
+            settings=self.aws.settings,
+            clients=_clients(),
+            backend=self.made_backend(clock),
+            clock=clock,
+            entropy=self._entropy,
+            signer=SIGNER,
+            codec=cast("Any", self.registry.codec),
+            limits=self._limits,
+            code_version="simulated",
+            sleep=lambda _: None,
+        )
 
     def runtime_for(self, process: Process, offset_ms: int) -> Runtime:
         clock = SkewedClock(self, offset_ms)
@@ -289,21 +314,34 @@ class AwsWorld(World):
             limits=self._limits,
         )
 
+    def calm_client(self) -> Client:
+        clock = SkewedClock(self, 0)
+        return Client(self.made_backend(clock), self.registry, clock, self._entropy)
+
     def sweep_later(self) -> None:
         """The sweeper comes by itself."""
 
     def run(self) -> None:
         """Go on until the sweeper finds nothing to do either."""
-        with self._listening(), _told_of_attempts(self):
-            super().run()
-            for _ in range(_MOST_SWEEPS):
-                if all(record.closed for record in self.store.records()):
-                    return
-                self.now_ms += _SWEEP_MS
-                worker = self.rng.choice([each for each in self.workers if each.alive])
-                assert isinstance(worker, AwsWorker)
-                worker.invoke("sweeper", {})
+        try:
+            with self._listening(), _told_of_attempts(self):
                 super().run()
+        finally:
+            for aside in list(self.asides):
+                aside.end()
+
+    def _go_on(self) -> None:
+        super()._go_on()
+        for _ in range(_MOST_SWEEPS):
+            if all(record.closed for record in self.store.records()):
+                return
+            self.now_ms += _SWEEP_MS
+            worker = self.rng.choice([each for each in self.workers if each.alive])
+            assert isinstance(worker, AwsWorker)
+            report = worker.invoke("sweeper", {})
+            super()._go_on()
+            if report is not None and not report["woken"]:
+                return
 
     # --- what World asks ----------------------------------------------------------------------------------------
 
@@ -315,13 +353,16 @@ class AwsWorld(World):
         del embedded
         return AwsWorker(self, self.skew_ms())
 
+    def _made_outsiders(self) -> Outsiders:
+        return HttpOutsiders(self)
+
     def _drawn_faults(self) -> Faults:
         return request_faults(self.rng)
 
     def _drawn_program(self) -> Node:
         """A small one: moto is slow. `overrun` would really take its time here."""
         while True:
-            program = draw_program(self.rng, 4, sociable=False, beating=False)
+            program = draw_program(self.rng, 4)
             if "overrun" not in features(program):
                 return program
 
@@ -347,7 +388,18 @@ class AwsWorld(World):
             self._deliver(queue, handed, worker)
 
     def _deliver(self, queue: str, records: list[dict[str, Any]], worker: AwsWorker) -> None:
-        answer = worker.invoke(MAPPINGS[queue], {"Records": records})
+        if queue == ACTIVITY_QUEUE:
+            [record] = records
+            Aside(
+                self,
+                lambda: self._answered(queue, records, worker.attempt(record)),
+                lambda pause_ms: self.aws.extend(queue, record, VISIBILITY_S + pause_ms // 1000),
+            ).go_on()
+        else:
+            self._answered(queue, records, worker.invoke(MAPPINGS[queue], {"Records": records}))
+
+    def _answered(self, queue: str, records: list[dict[str, Any]], answer: Any) -> None:
+        """Delete what a function dealt with."""
         if answer is None:
             return
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
@@ -423,6 +475,7 @@ def _told_of_attempts(world: AwsWorld) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(durably.aws.attempts, "open_attempt", opened)
+        patch.setattr(durably.aws.attempts, "_call", driven)
         yield
 
 

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.scheduler.models import scheduler_backends
 from moto.sqs.models import Queue, sqs_backends
 
-from durably.adapters.aws import AwsBackend, AwsSettings, Clients, keys
+from durably.adapters.aws import AwsBackend, AwsSettings, Clients, items, keys
+from durably.adapters.aws.bodies import Bodies
+from durably.codec import wire
 from durably.core.history import Turn
-from durably.core.keys import RunKey
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import Outgoing
-from durably.ports.records import Record
+from durably.ports.records import ActivityItem, Record, Reply
 from tests.aws.driver import MAPPINGS, deploy
 from tests.aws.payloads import ACCOUNT, ACTIVITIES, REGION, record_of
 from tests.simulation import activities
+from tests.simulation.hearts import HEARTS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _DEDUPLICATION_MS = 300_000
+_RECORD = DynamoType({"S": keys.RECORD})
 _ENDLESS = 1_000  # receives; an attempt that is lost to faults so often would fail, rightly
+
+
+REMOTE = [each for each in (*activities.ACTIVITIES, *HEARTS) if each is not activities.work_here]
 
 
 class AwsStore:
@@ -37,8 +47,11 @@ class AwsStore:
     def __init__(self, world: World, clients: Clients) -> None:
         self._world = world
         self._clients = clients
-        names = [each.name for each in activities.ACTIVITIES if each is not activities.work_here]
-        self.settings: AwsSettings = deploy(clients, names, max_receives={ACTIVITIES: _ENDLESS})
+        self.written: Callable[[ActivityItem], None] = lambda _: None
+        self.settings: AwsSettings = deploy(
+            clients, [each.name for each in REMOTE], max_receives={ACTIVITIES: _ENDLESS}
+        )
+        self._bodies = Bodies(self.settings, clients)
         self._backend = AwsBackend(self.settings, clients=clients, clock=_Clock(world))
         self._urls = {name: str(clients.sqs.get_queue_url(QueueName=name)["QueueUrl"]) for name in MAPPINGS}
         self._queues: dict[str, Queue] = dict(sqs_backends[ACCOUNT][REGION].queues)
@@ -46,6 +59,7 @@ class AwsStore:
         self._fire_ms: dict[str, int] = {}
         self._lives: dict[str, Record] = {}
         self._remember_deduplication()
+        self._watch_items()
 
     def utcnow(self) -> datetime:
         """The world's time as moto asks for it."""
@@ -54,17 +68,32 @@ class AwsStore:
     # --- what the invariants look at ------------------------------------------------------------------------------
 
     def read_record(self, execution_id: str) -> Record | None:
-        return self._backend.read_record(execution_id)
+        for item in self._items(execution_id, keys.RECORD, keys.RECORD):
+            return items.record_of(item, partial(self._bodies.get, item["gen"]["S"]))
+        return None
 
     def load_turns(self, run: RunKey, *, after: int = 0) -> list[Turn]:
-        return self._backend.load_turns(run, after=after)
+        partition, first = keys.turn_key(run, after + 1)
+        return wire.decode_turns(self._stored(run.gen, partition, first, keys.last_turn(run)))
+
+    def read_item(self, key: ActivityKey) -> ActivityItem | None:
+        partition, sort = keys.item_key(key)
+        for body in self._stored(key.run.gen, partition, sort, sort):
+            return wire.decode_item(body)
+        return None
+
+    def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
+        partition, sort = keys.reply_key(run, request_id)
+        for body in self._stored(run.gen, partition, sort, sort):
+            return wire.decode_reply(body)
+        return None
 
     def send(self, messages: Sequence[Outgoing]) -> None:
         self._backend.send(messages)
 
     def records(self) -> list[Record]:
         """Of all lives, the oldest first."""
-        ids = dict.fromkeys(start.execution_id for start in self._world.outside.starts)
+        ids = [partition.value for partition, sorts in self._table.items.items() if _RECORD in sorts]
         current = [record for execution_id in ids if (record := self.read_record(execution_id)) is not None]
         gens = {record.gen for record in current}
         return [*(life for gen, life in self._lives.items() if gen not in gens), *current]
@@ -82,6 +111,21 @@ class AwsStore:
     def messages(self) -> list[str]:
         """Whatever is on a queue, or waits in the scheduler."""
         return [*(message.body for queue in self._queues.values() for message in queue._messages), *self._schedules()]
+
+    def _stored(self, gen: str, *between: str) -> list[bytes]:
+        fetch = partial(self._bodies.get, gen)
+        return [items.body_of(item, "body", fetch) or b"" for item in self._items(*between)]
+
+    def _items(self, partition: str, first: str, last: str) -> Iterator[dict[str, Any]]:
+        """Items as a client gets them, from where moto keeps them: asking takes milliseconds."""
+        found: Any = self._table.items.get(DynamoType({"S": partition}), {})
+        for sort in sorted(key.value for key in found if first <= key.value <= last):
+            attributes = found[DynamoType({"S": sort})].attrs
+            yield {name: value.to_regular_json() for name, value in attributes.items()}
+
+    @property
+    def _table(self) -> Any:
+        return dynamodb_backends[ACCOUNT][REGION].tables[self.settings.table]
 
     # --- the pollers and the scheduler ------------------------------------------------------------------------------
 
@@ -133,6 +177,13 @@ class AwsStore:
             QueueUrl=self._urls[queue], ReceiptHandle=record["receiptHandle"], VisibilityTimeout=seconds
         )
 
+    def extend(self, queue: str, record: dict[str, Any], seconds: int) -> None:
+        """The message stays invisible for so many seconds, if its delivery is the last one, and still in flight."""
+        handle = record["receiptHandle"]
+        for message in self._queues[queue]._messages:
+            if message.receipt_handle == handle and not message.visible:
+                self.release(queue, record, seconds)
+
     def fire_schedules(self, twice: bool) -> None:
         """What is due goes to the delay queue; sometimes twice."""
         group: Any = scheduler_backends[ACCOUNT][REGION].schedule_groups[self.settings.schedule_group]
@@ -164,6 +215,23 @@ class AwsStore:
             if instants:
                 found[name] = max(int(min(instants)), self._deaf_until.get(name, 0))
         return found
+
+    def _watch_items(self) -> None:
+        """Tell of each item of an activity that is written."""
+        table = self._table
+        put = table.put_item
+
+        def stored(item: dict[str, Any], *args: Any, **more: Any) -> Any:
+            done = put(item, *args, **more)
+            sort = item[keys.SORT]["S"]
+            if "#a#" in sort:
+                partition = item[keys.PARTITION]["S"]
+                gen = partition.rpartition("#")[2]
+                [body] = self._stored(gen, partition, sort, sort)
+                self.written(wire.decode_item(body))
+            return done
+
+        table.put_item = stored
 
     def _remember_deduplication(self) -> None:
         """SQS remembers a deduplication id for five minutes; moto's ends with the message."""

@@ -297,8 +297,11 @@ async def _anew(it: Interpreter, node: Node) -> Any:
 
 
 async def _patched(it: Interpreter, node: Node) -> Any:
-    """What another version does differently, guarded by a patch."""
-    new = it.deployed and it.ctx.patched(it.channel(node))
+    """What another version does differently, guarded by a patch, which the version after it needs no more."""
+    patch = it.channel(node)
+    if it.deployed > 1:
+        it.ctx.deprecate_patch(patch)
+    new = it.deployed > 1 or (it.deployed and it.ctx.patched(patch))
     return await (acts.work_async(node.n) if new else acts.work(node.n))
 
 

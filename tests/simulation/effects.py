@@ -39,7 +39,7 @@ def effects(world: World, run: RunKey, turns: Sequence[Turn]) -> Iterator[str]:
     done: dict[str, int] = {}
     undone: dict[str, list[int]] = {}
     open_: set[int] = set()
-    prefix = turns[0].applied_through
+    prefix = len(turns[0].inbound)  # of another run, where this one began with a reset
     for number, (event, caused) in enumerate(ordered(turns), start=1):
         if isinstance(event, ActivityCompleted | ActivityFailed):
             open_.discard(event.seq)

@@ -84,7 +84,7 @@ class Interpreter:
 
     Attributes:
         results: of the program's outermost statements, those of earlier runs included.
-        deployed: whether the code is that of after the deployment.
+        deployed: how many deployments the code is later than the first version.
     """
 
     def __init__(self, ctx: Context, program: str, results: list[Any]) -> None:
@@ -92,7 +92,7 @@ class Interpreter:
         self.program = program
         self.results = results
         self.latest: datetime = ctx.now()
-        self.deployed = bool(DEPLOYED)
+        self.deployed = len(DEPLOYED)
         self._visits: Counter[int] = Counter()
         ctx.on_query(FINISHED, lambda: len(self.results))
         ctx.on_query(MEDDLING, self._meddle)

@@ -93,6 +93,9 @@ def _life(world: World, life: Life) -> Iterator[str]:
 
 def history(turns: Sequence[Turn], *, last: bool = True) -> Iterator[str]:
     """What is wrong with the turns of one run, the last of its execution or not, whatever its program."""
+    if not turns:
+        yield "it has no turns"
+        return
     ends = _TERMINAL if last else _INTERMEDIATE
     if [turn.number for turn in turns] != list(range(1, len(turns) + 1)):
         yield f"turns are not gapless: {[turn.number for turn in turns]}"
@@ -275,5 +278,5 @@ def _attempts(world: World) -> Iterator[str]:
                     if isinstance(event, ActivityScheduled):
                         names[ActivityKey(replace(record, run=number).key, event.seq)] = event.name
     for (key, attempt), count in world.runs.items():
-        if count > 1 and names.get(key) == "once":
+        if count > 1 and names.get(key) in {"once", "beat_once"}:
             yield f"attempt {attempt} of at-most-once activity {key.seq} ran {count} times"

@@ -17,7 +17,7 @@ from durably.core.saga import Saga
 from durably.ports.backend import Settlement
 from durably.ports.messages import Delivery
 from durably.ports.records import ActivityItem
-from durably.runtime import fence, heart, heartbeats
+from durably.runtime import by_id, fence, heart, heartbeats
 from durably.runtime.heart import Heart
 from tests.simulation import worker
 from tests.simulation.seeds import Modes
@@ -71,12 +71,12 @@ async def _interruptible(tasks: Sequence[asyncio.Task[Any]]) -> None:
 _map_items = flow.map_items
 
 
-async def _unbounded(fn: Any, items: Any, concurrency: int | None, tolerated: Any) -> Any:
-    return await _map_items(fn, items, None, tolerated)
+async def _unbounded(fn: Any, items: Any, concurrency: int | None, tolerated: Any, call: Any) -> Any:
+    return await _map_items(fn, items, None, tolerated, call)
 
 
-async def _indulgent(fn: Any, items: Any, concurrency: int | None, tolerated: Any) -> Any:
-    return await _map_items(fn, items, concurrency, tolerated + 1 if isinstance(tolerated, int) else tolerated)
+async def _indulgent(fn: Any, items: Any, concurrency: int | None, tolerated: Any, call: Any) -> Any:
+    return await _map_items(fn, items, concurrency, tolerated + 1 if isinstance(tolerated, int) else tolerated, call)
 
 
 async def _unattended(contenders: Sequence[Awaitable[Any]]) -> Any:
@@ -191,6 +191,7 @@ FEATURES: dict[str, Bug] = {
     "silence is not noticed": Bug((worker, "check_heartbeat", _dropped)),
     "a check waits for a slow clock": Bug((worker, "check_heartbeat", _by_its_own_clock)),
     "a task is tried once more as if for the first time": Bug((Delivery, "once_more", property(_like_the_first))),
+    "a key is good for any run": Bug((by_id, "_is_of", _under_way)),
     "a heartbeat is always welcome": Bug((heart, "current", _under_way)),
     "a cancelled activity answers": Bug((RunState, "accepts", _accepts_what_was_cancelled)),
     "an occurrence is named by the clock": Bug((_Scheduler, "start_of", _named_by_the_clock)),

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from durably.core.errors import ActivityError, ActivityTimeoutError, AttemptLostError
+from durably.core.saga import SagaCompensationError
 from tests.simulation import activities as acts
 from tests.simulation import hearts
 from tests.simulation.activities import answer
@@ -150,11 +151,16 @@ async def _loop(it: Interpreter, node: Node) -> Any:
 
 
 async def _attempt(it: Interpreter, node: Node) -> Any:
+    current = asyncio.current_task()
+    assert current is not None
+    before = current.cancelling()
     try:
         return await it.run(node.parts[0])
     except BrokenPromiseError:
         raise
     except Exception as error:
+        if isinstance(error, SagaCompensationError) and current.cancelling() > before:
+            raise asyncio.CancelledError from error  # which the failure took the place of
         return f"caught {describe(error)}"
 
 

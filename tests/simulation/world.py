@@ -107,9 +107,6 @@ class World:
         self.seed = seed
         self.mode = mode
         self.calm = calm
-        self.sociable = mode != "aws"
-        self.beating = mode != "aws"
-        self.scheduling = mode != "aws"
         self.registry = parts.registry
         self.now_ms = START_MS
         self.steps = 0
@@ -117,6 +114,7 @@ class World:
         self.began_ms: dict[ActivityKey, int] = {}
         self.verdicts: Counter[str] = Counter()
         self.broken: list[str] = []
+        self.deployed: tuple[str, ...] = ()
         self._heap: list[tuple[int, int, Callable[[], object]]] = []
         self._events = 0
         self._depth = 0
@@ -133,7 +131,7 @@ class World:
         embedded = mode == "atomic" and (calm or rng.random() < 0.5)
         workers = 1 if calm else rng.choice((1, 2, 2, 3))
         self.workers = [self._made_worker(embedded=embedded) for _ in range(workers)]
-        self.outside = Outsiders(self)
+        self.outside = self._made_outsiders()
         self.store.written = self.outside.hearts.stored
         self._populate(programs)
 
@@ -143,12 +141,15 @@ class World:
     def _made_worker(self, *, embedded: bool) -> Worker:
         return Worker(self, self.skew_ms(), embedded=embedded, taker=self._parts.taker)
 
+    def _made_outsiders(self) -> Outsiders:
+        return Outsiders(self)
+
     def _drawn_faults(self) -> Faults:
         rng = self.rng
         return RandomFaults(rng, budget=rng.choice((0, 2, 6, 15, 30)), gap=rng.choice((2, 6, 15)))
 
     def _drawn_program(self) -> Node:
-        return draw_program(self.rng, 7, sociable=self.sociable, beating=self.beating)
+        return draw_program(self.rng, 7)
 
     def _drawn_limits(self) -> Limits:
         rng = self.rng
@@ -161,7 +162,7 @@ class World:
 
     def _populate(self, programs: Sequence[Node]) -> None:
         rng, outside = self.rng, self.outside
-        if not programs and self.scheduling and not self.calm and rng.randrange(16) == 0:
+        if not programs and not self.calm and rng.randrange(16) == 0:
             outside.timekeepers.will_create()
             return
         if not programs:
@@ -177,16 +178,17 @@ class World:
             start = Start(execution_id, f"request-{index}", name)
             if reuse or (not self.calm and rng.randrange(2)):
                 start.id_reuse = "allow_if_closed"
-            if self.sociable and not self.calm and rng.randrange(8) == 0:
+            if not self.calm and rng.randrange(8) == 0:
                 start.greeted = True
                 enlist(name, program._replace(parts=(Node("greeted"), *program.parts)))
             outside.will_start(start, delay + (30_000 if reuse else 0))
             if not self.calm and rng.randrange(10) == 0:
                 outside.will_terminate(execution_id, rng.choice((0, 1_000, 20_000)))
-            if self.sociable and not self.calm:
+            if not self.calm:
                 self._trouble(execution_id, delay)
-        if self.sociable and not self.calm and rng.randrange(2):
+        if not self.calm and rng.randrange(2):
             self.at(rng.choice((0, 1_000, 10_000, 60_000)), lambda: DEPLOYED.append("another version"))
+            self.deployed = rng.choice(((), ("the version before it",)))
 
     def _trouble(self, execution_id: str, delay_ms: int) -> None:
         """What outsiders will do to an execution."""
@@ -271,16 +273,19 @@ class World:
             SimulationError: something is always left to do.
         """
         activities.face(self.outside)
-        DEPLOYED.clear()
+        DEPLOYED[:] = self.deployed
         BROKEN.clear()
         try:
             with self.in_force(), _errors_of(self.broken):
-                while self.step():
-                    pass
+                self._go_on()
         finally:
             self.broken.extend(BROKEN)
             for worker in self.workers:
                 worker.close()
+
+    def _go_on(self) -> None:
+        while self.step():
+            pass
 
     @contextmanager
     def in_force(self) -> Iterator[None]:

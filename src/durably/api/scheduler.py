@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, cast
 
@@ -38,7 +39,7 @@ from durably.core.execution import Execution
 from durably.core.loop import OrchestratorLoop
 from durably.core.options import ChildOptions
 from durably.core.others import PreparedChild
-from durably.core.retry import RetryPolicy
+from durably.core.retry import LONGEST, RetryPolicy
 
 PREFIX = "schedule:"
 _MOST_BUFFERED = 1_000
@@ -96,6 +97,8 @@ class _Scheduler:
         self.started = known.started
         self.recent = known.recent
         self.buffered = known.buffered
+        self.held = known.held
+        self.deaf_until = known.since  # what is due by then was skipped
         self.next: datetime | None = None
         self.sure = False  # whether `next` is the next instant
         self.running: dict[asyncio.Task[None], Start] = {}
@@ -108,10 +111,9 @@ class _Scheduler:
         ctx = self.ctx
         ctx.on_query(STATE, self.state)
         command = asyncio.create_task(self.hear())
-        self.begin_buffered()
         while True:
-            await self.pass_time()
             self.begin_buffered()
+            await self.pass_time()
             if self.is_long and (not self.running or self.schedule.overlap == "allow_all"):
                 await self.all_announced()
                 if not command.done():  # what is received does not go along
@@ -146,6 +148,8 @@ class _Scheduler:
     async def pass_time(self) -> None:
         """Deal with the instants that have passed."""
         while self.heeds_time and not (self.sure and (self.next is None or self.due(self.next) > self.now)):
+            if self.is_long and self.schedule.overlap == "allow_all":
+                return  # the next run goes on with it
             schedule, now = self.schedule, self.now
             oldest = now - schedule.catch_up - schedule.jitter
             found = await find_instants(schedule.when, max(self.since, oldest), now)
@@ -155,7 +159,8 @@ class _Scheduler:
                     self.sure, self.next = True, instant
                     break
                 self.since = instant
-                self.offer(self.start_of(instant), schedule.overlap)
+                if self.due(instant) > self.deaf_until:
+                    self.offer(self.start_of(instant), schedule.overlap)
 
     @property
     def heeds_time(self) -> bool:
@@ -173,8 +178,9 @@ class _Scheduler:
                 return True
 
     def skip_to_now(self) -> None:
-        """What has passed by now was skipped."""
-        self.since = max(self.since, self.now)
+        """What is due by now was skipped."""
+        self.deaf_until = self.now
+        self.since = max(self.since, self.now - self.schedule.jitter)
         self.sure = False
 
     def due(self, instant: datetime) -> datetime:
@@ -182,7 +188,8 @@ class _Scheduler:
 
     def alarms(self) -> list[asyncio.Task[None]]:
         """A task that ends when the next instant is due."""
-        at = self.due(self.next) if self.next is not None and self.heeds_time else None
+        due = self.due(self.next) if self.next is not None and self.heeds_time else None
+        at = None if due is None else min(due, self.ctx.now() + LONGEST)
         if self.alarm is not None and self.alarm[0] != at:
             self.alarm[1].cancel()
             self.alarm = None
@@ -223,7 +230,9 @@ class _Scheduler:
         self.started += 1
         self.recent = [*self.recent[1 - _RECENT :], start]
         self.unannounced.add(start.execution_id)
-        self.running[asyncio.create_task(self.follow(start))] = start
+        task = asyncio.create_task(self.follow(start))
+        task.add_done_callback(partial(self.ended, start))
+        self.running[task] = start
 
     async def follow(self, start: Start) -> None:
         """Start an execution as a child that is left alone when the schedule ends, and wait for its end."""
@@ -243,11 +252,12 @@ class _Scheduler:
         except ChildError as error:
             self.ctx.logger.warning("%s: %s", start.execution_id, error)
             start.status = "not started" if start.execution_id in self.unannounced else "failed"
-        except asyncio.CancelledError:
+
+    def ended(self, start: Start, task: asyncio.Task[None]) -> None:
+        """Nobody follows it any more; it may have been cancelled before it began."""
+        if task.cancelled():
             start.status = "cancelled"
-            raise
-        finally:
-            self.announce(start)
+        self.announce(start)
 
     def announce(self, start: Start) -> None:
         self.unannounced.discard(start.execution_id)
@@ -264,12 +274,9 @@ class _Scheduler:
         if ended and not self.heeds_time:
             self.skip_to_now()
         for task in ended:
-            start = self.running.pop(task)
+            del self.running[task]
             if not task.cancelled():
                 task.result()
-            elif start.execution_id in self.unannounced:  # it was cancelled before it took its first step
-                start.status = "cancelled"
-                self.announce(start)
 
     def forget_running(self) -> None:
         for start in self.running.values():
@@ -281,9 +288,11 @@ class _Scheduler:
         match command:
             case Pause(note):
                 self.schedule = replace(self.schedule, paused=True, note=note)
+                self.held, self.buffered = [*self.held, *self.buffered], []
             case Resume(note):
                 if self.schedule.paused:
                     self.skip_to_now()
+                self.buffered, self.held = [*self.held, *self.buffered], []
                 self.schedule = replace(self.schedule, paused=False, note=note)
             case Trigger(execution_id, overlap):
                 self.offer(Start(execution_id), overlap or self.schedule.overlap)
@@ -294,7 +303,8 @@ class _Scheduler:
             case Change(schedule, action):
                 self.schedule = replace(schedule, paused=self.schedule.paused, note=self.schedule.note)
                 self.action = action or self.action
-                self.skip_to_now()
+                self.since = max(self.since, self.now)
+                self.sure = False
 
     @property
     def is_long(self) -> bool:
@@ -302,7 +312,9 @@ class _Scheduler:
 
     @property
     def progress(self) -> Progress:
-        return Progress(since=self.since, buffered=self.buffered, started=self.started, recent=self.recent)
+        return Progress(
+            since=self.since, buffered=self.buffered, held=self.held, started=self.started, recent=self.recent
+        )
 
     def state(self) -> ScheduleState:
         after = max(self.since, self.ctx.now() - self.schedule.jitter)

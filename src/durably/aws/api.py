@@ -53,7 +53,7 @@ from durably.core.errors import (
     UpdateFailedError,
     UpdateRejectedError,
 )
-from durably.ports.records import CLOSED, LISTED, Record, Status
+from durably.ports.records import ENDED, LISTED, Record, Status
 from durably.runtime.start import existing_record, start_execution
 from durably.views import description_view, history_view, record_view, result_view, update_view
 
@@ -76,7 +76,6 @@ _STATUS: dict[type[DurablyError], int] = {
 }
 _LARGEST_PAGE = 1000
 _PURGE_MS = 6_000  # and then the one that was begun
-_ENDED = tuple(status for status in LISTED if status in CLOSED)
 
 
 class _RefusedBodyError(Exception):
@@ -261,7 +260,9 @@ class ApiHandler:
 
     def _reset(self, execution_id: str) -> Response[str]:
         form = self._form(ResetForm)
-        self._client.reset(unquote(execution_id), form.to_event, form.reason, request_id=form.request_id)
+        input_ = None if form.input is None else _text(form.input)
+        id_, to_event = unquote(execution_id), form.to_event
+        self._client.reset(id_, to_event, form.reason, input_=input_, request_id=form.request_id)
         return self._record(200, unquote(execution_id))
 
     def _fork(self, execution_id: str) -> Response[str]:
@@ -285,7 +286,7 @@ class ApiHandler:
         until_ms = of.clock.now_ms() + _PURGE_MS
         found = self._client.purge_closed(
             closed_before=_instant(asked, "closed_before"),
-            status=_status(asked, _ENDED),
+            status=_status(asked, ENDED),
             orchestrator=asked.get("orchestrator"),
             dry_run=_yes(asked, "dry_run"),
         )

@@ -71,6 +71,7 @@ class ResetForm(OnceForm):
     """Where to go back to."""
 
     to_event: int = Field(ge=1, description="Number in the history of the last event to keep.")
+    input: dict[str, Any] | None = Field(None, description="Other arguments; with event 1 only.")
 
 
 class ForkForm(Form):

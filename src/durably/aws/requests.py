@@ -22,11 +22,12 @@ def routed(event: Mapping[str, Any]) -> dict[str, Any]:
     """The event with a path in which each parameter is one percent-encoded segment.
 
     API Gateway matches the encoded path and hands `rawPath` over decoded, so an id with a slash in it would be two
-    segments there. The route it chose, and the parameters that it cut out, say what was meant.
+    segments there. The route it chose, and the parameters that it cut out, say what was meant; one that takes whatever
+    follows (`{proxy+}`) does not.
     """
     template = str(event.get("routeKey", "")).partition(" ")[2]
     parameters = cast("Mapping[str, str]", event.get("pathParameters") or {})
-    if not template or not set(_PARAMETER.findall(template)) <= set(parameters):
+    if not template or "+}" in template or not set(_PARAMETER.findall(template)) <= set(parameters):
         return dict(event)
     path = _PARAMETER.sub(lambda found: quote(parameters[found[1]], safe=""), template)
     stage = cast("Mapping[str, Any]", event.get("requestContext") or {}).get("stage", "$default")

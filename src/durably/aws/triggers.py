@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -112,21 +113,23 @@ class TriggerHandler:
 
     def _take(self, arrived: Arrived) -> tuple[bool, list[str]]:
         """Whether a trigger took it, and the executions that it came to."""
-        taken, executions = False, list[str]()
+        outcomes: list[on.Outcome] = []
         for trigger in self.triggers:
-            if isinstance(arrived, trigger.kind):
-                found = trigger.take(arrived)
-                if found is not None:
-                    taken = True
-                    executions += self._carry_out(trigger.decide(found), arrived)
-        return taken, executions
+            found = trigger.take(arrived) if isinstance(arrived, trigger.kind) else None
+            if found is not None:
+                outcomes.append(trigger.decide(found))
+        executions: list[str] = []
+        for number, outcome in enumerate(outcomes):
+            if outcome not in outcomes[:number]:
+                executions += self._carry_out(outcome, _digest(arrived, _namesakes(outcomes[:number], outcome)))
+        return bool(outcomes), executions
 
-    def _carry_out(self, outcome: on.Outcome, arrived: Arrived) -> Iterator[str]:
+    def _carry_out(self, outcome: on.Outcome, digest: str) -> Iterator[str]:
         match outcome:
             case on.Start(orchestrator=flow):
-                yield self._start(outcome, f"{flow.name}/{_digest(arrived)}")
+                yield self._start(outcome, f"{flow.name}/{digest}")
             case on.Send(execution_id=id_, signal=signal, payload=payload, start=begun):
-                request_id = f"{signal.name}/{_digest(arrived)}"
+                request_id = f"{signal.name}/{digest}"
                 if begun is None:
                     self._client.signal(id_, signal, payload, request_id=request_id)
                 else:
@@ -205,7 +208,7 @@ def _arrived(event: Mapping[str, Any]) -> Iterator[Arrived]:
                 bucket=record.s3.bucket.name,
                 key=unquote_plus(found.key),
                 event=record.event_name,
-                sequencer=found.get("sequencer") or "",
+                sequencer=found.get("sequencer") or record["eventTime"],
                 version_id=found.get("versionId"),
                 etag=found.get("eTag"),
                 size=found.get("size"),
@@ -223,12 +226,14 @@ def _inside(text: str) -> Iterator[Arrived]:
     """What a message carries that began elsewhere: a notification of S3, of a topic, an event of a bus."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     match value:
         case {"Type": "Notification", "TopicArn": str(), "MessageId": str(), "Message": str()}:
             yield from _published(SNSMessage(value))
-        case {"detail-type": str(), "source": str()} | {"Records": [{"eventSource": "aws:s3"}, *_]}:
+        case {"detail-type": str(), "source": str(), "id": str(), "time": str(), "resources": list()}:
+            yield from _arrived(value)
+        case {"Records": [{"eventSource": "aws:s3", "s3": dict()}, *_]}:
             yield from _arrived(value)
         case _:
             pass
@@ -249,7 +254,8 @@ def _published(message: SNSMessage) -> Iterator[Arrived]:
 def _bus_event(event: EventBridgeEvent) -> Iterator[Arrived]:
     at = datetime.fromisoformat(event.time)
     if event.source in ("aws.events", "aws.scheduler") and event.detail_type == "Scheduled Event":
-        yield on.Tick(rule=event.resources[0].rpartition("/")[2], at=at)
+        arn = event.resources[0]
+        yield on.Tick(rule=arn.rpartition("/")[2], at=at, arn=arn)
         return
     if event.source == "aws.s3" and "object" in event.detail:
         found = event.detail["object"]  # unlike in a notification, its key is not encoded here
@@ -257,7 +263,7 @@ def _bus_event(event: EventBridgeEvent) -> Iterator[Arrived]:
             bucket=event.detail["bucket"]["name"],
             key=found["key"],
             event=event.detail_type,
-            sequencer=found.get("sequencer", ""),
+            sequencer=found.get("sequencer") or event.time,
             version_id=found.get("version-id"),
             etag=found.get("etag"),
             size=found.get("size"),
@@ -298,7 +304,7 @@ def _request(raw: Mapping[str, Any]) -> on.HttpRequest:
     return on.HttpRequest(
         id=headers.get("idempotency-key") or context.request_id,
         method=context.http.method,
-        path=event.raw_path if context.stage == "$default" else event.raw_path.removeprefix(f"/{context.stage}"),
+        path=re.sub(f"^/{re.escape(context.stage)}(?=/|$)", "", event.raw_path),
         headers=headers,
         query=event.query_string_parameters or {},
         parameters=event.path_parameters or {},
@@ -306,9 +312,21 @@ def _request(raw: Mapping[str, Any]) -> on.HttpRequest:
     )
 
 
-def _digest(arrived: Arrived) -> str:
+def _namesakes(outcomes: Sequence[on.Outcome], outcome: on.Outcome) -> int:
+    """How many of the outcomes would get the same name as this one: other triggers want something else there."""
+    match outcome:
+        case on.Start(orchestrator=flow):
+            return sum(isinstance(each, on.Start) and each.orchestrator.name == flow.name for each in outcomes)
+        case on.Send(execution_id=id_, signal=signal):
+            same = (id_, signal.name)
+            return sum(isinstance(each, on.Send) and (each.execution_id, each.signal.name) == same for each in outcomes)
+        case None:
+            return 0
+
+
+def _digest(arrived: Arrived, number: int) -> str:
     """The same for each delivery of the same thing, whatever way it came."""
-    facts = [type(arrived).__name__, *_facts(arrived)]
+    facts = [type(arrived).__name__, *_facts(arrived), *([str(number)] if number else ())]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
@@ -325,4 +343,4 @@ def _facts(arrived: Arrived) -> list[str | None]:
         case on.HttpRequest():
             return [arrived.method, arrived.path, arrived.id]
         case on.Tick():
-            return [arrived.rule, arrived.at.isoformat()]
+            return [arrived.arn, arrived.at.isoformat()]

@@ -58,7 +58,8 @@ example:
   durably show welcome-1
   durably history welcome-1
 
-exit codes: 0 done; 1 refused, or what was asked for failed; 2 wrong usage. Errors go to standard error.
+exit codes: 0 done; 1 refused, or what was asked for failed; 2 wrong usage; 130 interrupted. Errors go to standard
+error.
 """
 
 Options: TypeAlias = argparse.Namespace  # which attributes there are depends on `command`
@@ -242,7 +243,13 @@ def _add_reset(parser: argparse.ArgumentParser) -> None:
         "Go back to an event of the current run, in a new one. Signals that came later are kept, results are not.",
     )
     _add_to_event(parser, required=True)
+    _add_input(parser)
     _add_request_id(parser, "reset")
+    _add_sources(parser)
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--input", metavar="JSON", help="another input, by parameter name; with event 1 only")
 
 
 def _add_fork(parser: argparse.ArgumentParser) -> None:
@@ -250,7 +257,7 @@ def _add_fork(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("execution_id", metavar="ID", help="of the execution")
     parser.add_argument("new_id", metavar="NEW_ID", help="of the new one")
     _add_to_event(parser, required=False)
-    parser.add_argument("--input", metavar="JSON", help="another input, by parameter name; with event 1 only")
+    _add_input(parser)
     _add_request_id(parser, "fork")
     _add_sources(parser)
     _add_store(parser)
@@ -429,7 +436,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    port = int(text)
+    port = int(text) if _is_whole(text) else -1
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
     return port
@@ -440,7 +447,10 @@ def _codes(text: str) -> tuple[str, ...]:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not seconds >= 0:
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
     return seconds
@@ -457,7 +467,11 @@ def _instant(text: str) -> datetime:
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    count = int(text) if _is_whole(text) else 0
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
     return count
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10

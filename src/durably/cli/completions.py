@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -32,14 +33,16 @@ def fail(options: Options) -> int:
 
 def heartbeat(options: Options) -> int:
     """`durably heartbeat`."""
+    if options.token is None and options.activity is None:
+        print(
+            f"durably: Which activity of {options.execution_id}? Its number, as `durably show` says, follows the id.",
+            file=sys.stderr,
+        )
+        return 2
     details = None if options.details is None else _json(options.details, "details")
     with opened(options) as file:
         if options.token is not None:
             cancelled = _beat_token(file, options.token, details)
-        elif options.activity is None:
-            raise ClientError(
-                f"Which activity of {options.execution_id}? Give its number, as `durably show` does, after the id."
-            )
         else:
             cancelled = file.client.heartbeat_activity(options.execution_id, options.activity, details)
     if options.json:

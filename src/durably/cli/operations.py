@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from durably.adapters.system import SystemClock, SystemEntropy
+from durably.api.registry import Registry
 from durably.cli.arguments import Options
 from durably.cli.opening import Opened, opened, registry_of, sources_of
 from durably.cli.output import moment, print_json
@@ -104,16 +105,21 @@ def retry(options: Options) -> int:
 
 def reset(options: Options) -> int:
     """`durably reset`."""
-    with opened(options) as file:
-        run = file.client.reset(options.execution_id, options.to_event, options.reason, request_id=options.request_id)
+    with opened(options, _registry_for_input(options)) as file:
+        run = file.client.reset(
+            options.execution_id,
+            options.to_event,
+            options.reason,
+            input_=options.input,
+            request_id=options.request_id,
+        )
         record = file.record(options.execution_id)
     return _say(options, record, done=False, otherwise=f"goes on in run {run}, from event {options.to_event}")
 
 
 def fork(options: Options) -> int:
     """`durably fork`."""
-    registry = None if options.input is None else registry_of(sources_of(options))
-    with opened(options, registry) as file:
+    with opened(options, _registry_for_input(options)) as file:
         file.client.fork(
             options.execution_id,
             options.new_id,
@@ -123,6 +129,11 @@ def fork(options: Options) -> int:
         )
         record = file.record(options.new_id)
     return _say(options, record, done=False, otherwise=f"started from {options.execution_id}, event {options.to_event}")
+
+
+def _registry_for_input(options: Options) -> Registry | None:
+    """What reads another input; without one nobody has to have the code."""
+    return None if options.input is None else registry_of(sources_of(options))
 
 
 def purge(options: Options) -> int:
@@ -198,7 +209,8 @@ def _once(file: Opened, options: Options, done: Callable[[Record], bool]) -> Rec
 
 
 def _later(options: Options, what: str) -> str:
-    return f"will be {what} as soon as {who_comes(options)}"
+    known = "" if getattr(options, "request_id", None) is None else ", unless it was under this request id before"
+    return f"will be {what} as soon as {who_comes(options)}{known}"
 
 
 def _say(options: Options, record: Record, *, done: bool, otherwise: str) -> int:

@@ -80,7 +80,7 @@ def print_description(described: Description, result: str | None, now: datetime)
         ("custom status", described.custom_status or ""),
         ("started", f"{moment(described.started_at)} ({duration(now - described.started_at)} ago)"),
         ("ended", "" if ended is None else f"{moment(ended)} (after {duration(ended - described.started_at)})"),
-        ("history", f"{_count(described.history_length, 'event')} received in {_count(described.turns, 'turn')}"),
+        ("history", _received(described)),
         ("run", "" if described.run == 1 else str(described.run)),
         ("code version", described.code_version),
         ("result", result or ""),
@@ -91,6 +91,10 @@ def print_description(described: Description, result: str | None, now: datetime)
     if described.failure is not None:
         print(f"  {'stalled by' if described.status == 'stalled' else 'failure':<13} {described.failure}")
         _print_stack(described.failure, "    ")
+    _print_pending(described, now)
+
+
+def _print_pending(described: Description, now: datetime) -> None:
     for activity in described.activities:
         print(
             f"  {'waits for':<13} {activity.name} (#{activity.seq}): attempt {activity.attempt}, {activity.state}; "
@@ -111,6 +115,15 @@ def print_description(described: Description, result: str | None, now: datetime)
     for timer in described.timers:
         due = _moment_and_distance(timer.due_at, now)
         print(f"  {'waits until':<13} {due} (#{timer.seq}); called at {timer.call_site}")
+    if described.status == "running" and described.unapplied:
+        print(f"  {'waits for':<13} its next turn")
+    elif described.status == "running" and not (described.activities or described.children or described.timers):
+        print(f"  {'waits for':<13} a signal or an update")
+
+
+def _received(described: Description) -> str:
+    received = f"{_count(described.history_length, 'event')} received in {_count(described.turns, 'turn')}"
+    return f"{received}, {described.unapplied} not applied yet" if described.unapplied else received
 
 
 def _heartbeat(activity: PendingActivity, now: datetime) -> str:

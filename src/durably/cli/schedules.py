@@ -88,7 +88,7 @@ def _facts(state: ScheduleState) -> Iterator[tuple[str, str]]:
     yield "paused", "yes" if schedule.paused else ""
     yield "note", schedule.note
     yield "next", ", ".join(moment(each) for each in state.next)
-    yield "buffered", ", ".join(each.execution_id for each in progress.buffered)
+    yield "buffered", ", ".join(each.execution_id for each in (*progress.held, *progress.buffered))
     yield "started", str(progress.started)
 
 

@@ -197,6 +197,7 @@ class ExecutionReset:
     Attributes:
         applied: how many inbound events of this run the next one has applied already.
         dropped: ordinals of later inbound events that the next run does not get.
+        input: of the next run, where nothing is applied already; None for the same.
         request_id: of whoever asked for it, so that its repetition finds the run that it began.
         begins: number of that run.
     """
@@ -204,6 +205,7 @@ class ExecutionReset:
     applied: int
     dropped: tuple[int, ...] = ()
     reason: str
+    input: str | None = None
     request_id: str | None = None
     begins: int | None = None
     at_ms: int = 0

@@ -67,7 +67,7 @@ from durably.core.keys import RunKey
 from durably.core.loop import OrchestratorLoop, Timer
 from durably.core.options import ActivityOptions
 from durably.core.others import Others
-from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape
+from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape, checked_status
 from durably.core.sites import outside_call_site
 
 _DROPPED = (ScheduleActivity, StartTimer, ScheduleChild, SendSignal)  # nobody would get the answer
@@ -309,7 +309,7 @@ class Execution:
     def set_status(self, value: Any) -> None:
         """Show `value` as the execution's status."""
         self.may_change("ctx.set_status()")
-        text = self.codec.value(Any).encode(value)
+        text = checked_status(self.codec.value(Any).encode(value))
         if text != self.status:
             self.status = text
             if not self.replaying:

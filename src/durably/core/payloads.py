@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from durably.core.errors import PayloadError
+
+_LARGEST_STATUS_BYTES = 8 * 1024
+
 
 class Shape(Protocol):
     """Encodes and decodes the values of one annotation."""
@@ -69,3 +73,18 @@ class PayloadCodec(Protocol):
     def arguments(self, fn: Callable[..., Any], *, skip: int = 0) -> ArgumentsShape:
         """The shape of a function's parameters after the first `skip`."""
         ...
+
+
+def checked_status(text: str) -> str:
+    """A custom status, if it is small: it stands in the execution's record, beside the result, and in every list.
+
+    Raises:
+        PayloadError: it is not.
+    """
+    size = len(text.encode())
+    if size > _LARGEST_STATUS_BYTES:
+        raise PayloadError(
+            f"A status has at most {_LARGEST_STATUS_BYTES:,} bytes of JSON, got {size:,}. Show how far the execution "
+            "is; a query can answer with more."
+        )
+    return text

@@ -171,6 +171,24 @@ class RunState:
             if self._since.get(seq, 0) >= since and seq not in self.begun
         ]
 
+    def cancelled_since(self, turn: int) -> list[int]:
+        """What turn `turn` and later ones cancelled, by seq."""
+        found: list[int] = []
+        for seq, number in reversed(self.cancelled.items()):
+            if number < turn:
+                break
+            found.append(seq)
+        return found[::-1]
+
+    def answered_since(self, turn: int) -> list[UpdateCompleted | UpdateFailed]:
+        """How the updates ended that turn `turn` and later ones answered."""
+        found: list[UpdateCompleted | UpdateFailed] = []
+        for number, event in reversed(self.answers):
+            if number < turn:
+                break
+            found.append(event)
+        return found[::-1]
+
     def turn_of(self, event: InboundEvent) -> int:
         """The number of the turn that recorded an event which is no news; one not taken yet if none did."""
         match event:

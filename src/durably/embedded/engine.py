@@ -141,16 +141,20 @@ class Engine:
 
     def _receive(self) -> list[Delivery]:
         room = _KEEP_BACKLOG - self._workers.backlog
-        if room <= 0:
-            return []
         source, now_ms = self._source, self._runtime.clock.now_ms()
         try:
-            received = source.receive(now_ms=now_ms, limit=min(room, _RECEIVE), visibility_ms=LEASE_MS)
+            received = source.receive(
+                now_ms=now_ms,
+                limit=_RECEIVE if room <= 0 else min(room, _RECEIVE),
+                visibility_ms=LEASE_MS,
+                tasks=room > 0,
+            )
         except Exception as error:
             self._complain("could not receive messages", error)
             self._next_poll = time.monotonic() + _RETRY_S
             return []
-        self._foresee()
+        if room > 0:  # or what is due may be a task, and is not received
+            self._foresee()
         return received
 
     def _foresee(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from durably.api.attempt import current_attempt
 from durably.core.errors import ContendedError, StorageError
+from durably.core.failures import message_of
 from durably.core.keys import ActivityKey
 from durably.embedded.loop import LoopThread
 from durably.ports.messages import ActivityTask, Delivery
@@ -83,6 +84,7 @@ class Workers:
         self._lock = threading.Condition()
         self._threads = 0
         self._idle = 0
+        self._waiting = 0
         self._busy = 0
         self._stopping = False
         self._abandoned = False
@@ -100,13 +102,17 @@ class Workers:
         Raises:
             RuntimeError: there is no thread, and the system starts none.
         """
-        if self._idle <= self._queue.qsize() and self._threads < self._limit and not self._stopping:
+        with self._lock:  # a thread that has just taken a task still idles
+            wanted = self._idle <= self._waiting and self._threads < self._limit and not self._stopping
+        if wanted:
             try:
                 self._spawn()
             except RuntimeError as error:
                 if not self._threads:
                     raise
                 _logger.warning("%d threads go on without another one: %s", self._threads, error)
+        with self._lock:
+            self._waiting += 1
         self._queue.put(delivery)
 
     def withdraw(self, keys: Iterable[ActivityKey]) -> None:
@@ -168,6 +174,7 @@ class Workers:
             delivery = self._queue.get()
             with self._lock:
                 self._idle -= 1
+                self._waiting -= delivery is not None
                 if delivery is None or self._stopping:
                     return
                 self._busy += 1
@@ -264,7 +271,7 @@ class Workers:
             self._done()
 
     def _raised(self, attempt: Attempt, error: BaseException) -> Answer | None:
-        _log(attempt, f"failed: {type(error).__name__}: {error}")
+        _log(attempt, f"failed: {type(error).__name__}: {message_of(error)}")
         return attempt_raised(self._runtime, attempt, error)
 
     def _timed_out(self, attempt: Attempt) -> Answer | None:

@@ -194,8 +194,11 @@ class Backend(Protocol):
 class MessageSource(Protocol):
     """The receiving side of the queues, for backends whose messages are fetched (on AWS they are delivered)."""
 
-    def receive(self, *, now_ms: int, limit: int, visibility_ms: int) -> list[Delivery]:
-        """Lease up to `limit` due messages, the longest due first. Unacknowledged, they return after the lease."""
+    def receive(self, *, now_ms: int, limit: int, visibility_ms: int, tasks: bool = True) -> list[Delivery]:
+        """Lease up to `limit` due messages, the longest due first. Unacknowledged, they return after the lease.
+
+        Without `tasks`, activities stay where they are.
+        """
         ...
 
     def release(self, receipt: str, *, due_ms: int) -> None:

@@ -13,6 +13,7 @@ Status: TypeAlias = Literal[
     "running", "stalled", "suspended", "completed", "failed", "cancelled", "terminated", "purged"
 ]
 CLOSED: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "terminated", "purged"})
+ENDED: tuple[Status, ...] = ("completed", "failed", "cancelled", "terminated")
 LISTED: tuple[Status, ...] = tuple(status for status in get_args(Status) if status != "purged")
 OPEN: frozenset[Status] = frozenset({"running", "stalled", "suspended"})
 

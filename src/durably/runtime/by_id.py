@@ -24,9 +24,9 @@ def awaited_item(runtime: Essentials, execution_id: str, activity: int | str) ->
         ActivityNotAwaitedError: there is no such activity, it has no callback, or nobody has submitted it yet.
     """
     record = existing_record(runtime.backend, execution_id)
-    seq = _seq_of(record, activity)
+    origin, seq = _named(record, activity)
     item = None if seq is None else runtime.backend.read_item(ActivityKey(record.key, seq))
-    if item is None or (item.task is None and item.answered is None):
+    if item is None or (item.task is None and item.answered is None) or not _began_in(origin, item):
         raise ActivityNotAwaitedError(
             f"Activity {activity} of execution {execution_id!r}, run {record.run}, awaits no callback. `durably show` "
             "lists those that do, as open."
@@ -41,10 +41,15 @@ def claims_of(item: ActivityItem) -> TokenClaims:
     return TokenClaims(key=item.key, attempt=answered or item.attempt, expires_at_ms=expires_at_ms)
 
 
-def _seq_of(record: Record, activity: int | str) -> int | None:
-    """The number of an activity of the current run."""
+def _named(record: Record, activity: int | str) -> tuple[int | None, int | None]:
+    """The run in which a history began, None for any, and the number of an activity in it; None for none."""
     if isinstance(activity, int):
-        return activity
-    prefix, _, seq = activity.rpartition(".")
-    ours = prefix == "" or prefix.partition(".")[0] == record.gen
-    return int(seq) if ours and seq.isascii() and seq.isdecimal() and len(seq) < 10 else None
+        return None, activity
+    gen, *origin, seq = activity.split(".") if activity.count(".") == 2 else (record.gen, activity)
+    if gen != record.gen or not all(each.isascii() and each.isdecimal() and len(each) < 10 for each in (*origin, seq)):
+        return None, None
+    return int(origin[0]) if origin else None, int(seq)
+
+
+def _began_in(origin: int | None, item: ActivityItem) -> bool:
+    return origin is None or item.task is None or origin == (item.task.origin or item.key.run.run)

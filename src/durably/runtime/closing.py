@@ -76,7 +76,7 @@ def record_change(run: RunKey, turn: Turn) -> RecordChange | None:
 
 def cancels(run: RunKey, state: RunState, *, since: int) -> tuple[ActivityKey, ...]:
     """The dispatched activities and children that turn `since` or a later one left."""
-    asked = [seq for seq, turn in state.cancelled.items() if turn >= since]
+    asked = state.cancelled_since(since)
     left = [child.seq for child in _orphans(state)] if state.closed else []
     return tuple(ActivityKey(run, seq) for seq in (*asked, *left))
 
@@ -85,8 +85,8 @@ def errands(run: RunKey, state: RunState, *, since: int) -> tuple[Outgoing, ...]
     """What is to be done to the children that turn `since` or a later one left."""
     sent = [
         _errand(run, seq, state.cancelled_children[seq].execution_id, cancel=True)
-        for seq, turn in state.cancelled.items()
-        if turn >= since and seq in state.cancelled_children
+        for seq in state.cancelled_since(since)
+        if seq in state.cancelled_children
     ]
     if state.closed:
         for child in _orphans(state):
@@ -161,7 +161,7 @@ def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_ver
         if event.cause <= reset.applied and not isinstance(event, ENDINGS)
     ]
     held: list[InboundEvent] = [*inbound[: reset.applied], *kept]
-    held[0] = _remembering(held[0], reset)
+    held[0] = _begun_by(reset, held[0])
     return Turn(
         number=1,
         kind="applied" if reset.applied else "deferred",
@@ -174,9 +174,13 @@ def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_ver
     )
 
 
-def _remembering(started: InboundEvent, reset: ExecutionReset) -> InboundEvent:
-    """The start of a run that also knows which request began it."""
-    if not isinstance(started, ExecutionStarted) or reset.request_id is None or reset.begins is None:
+def _begun_by(reset: ExecutionReset, started: InboundEvent) -> InboundEvent:
+    """The start of a run with the input that a reset gave it, and that also knows which request began it."""
+    if not isinstance(started, ExecutionStarted):
+        return started
+    if reset.input is not None:
+        started = replace(started, input=reset.input)
+    if reset.request_id is None or reset.begins is None:
         return started
     resets = (*(started.resets or ()), Rewind(request_id=reset.request_id, run=reset.begins))
     return replace(started, resets=resets[-_REMEMBERED_RESETS:])
@@ -189,11 +193,12 @@ def first_wake(run: RunKey) -> Outgoing:
 
 def outliving(state: RunState, requests: Iterable[Request]) -> list[Request]:
     """Those that are carried out: of a run that has ended, signals to others and children that it abandoned."""
+    if not state.closed:
+        return list(requests)
     return [
         request
         for request in requests
-        if not state.closed
-        or isinstance(request, SignalSent)
+        if isinstance(request, SignalSent)
         or (
             isinstance(request, ChildScheduled)
             and request.options is not None

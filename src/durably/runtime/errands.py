@@ -83,7 +83,12 @@ def _start(runtime: Runtime, errand: Errand) -> tuple[Outgoing, ...]:
 
 
 def _look(runtime: Runtime, errand: Errand, record: Record | None) -> tuple[Outgoing, ...]:
-    """Take over a child that an earlier run abandoned: tell that it has begun, how it ended, or look again later."""
+    """Take over a child that an earlier run abandoned: tell that it has begun, how it ended, or look again later.
+
+    Nobody is told, and nobody looks, once the run that asks is over.
+    """
+    if _is_over(runtime, errand):
+        return ()
     if record is None or record.status == "purged" or not _is_of_an_earlier_run(record, errand):
         gone = ExecutionNotFoundError(f"The child {errand.execution_id!r}, which an earlier run abandoned, is gone.")
         return (_told(errand, ChildFailed(seq=errand.key.seq, failure=failure_of(gone))),)
@@ -151,8 +156,11 @@ def _unwanted(runtime: Runtime, errand: Errand) -> bool:
     item = runtime.backend.read_item(errand.key)
     if item is not None and item.state == "cancelled":
         return True
-    if errand.options is not None and errand.options.parent_close == "abandon":
-        return False
+    return not _abandons(errand) and _is_over(runtime, errand)
+
+
+def _is_over(runtime: Runtime, errand: Errand) -> bool:
+    """Whether the run that asks has ended."""
     parent = runtime.backend.read_record(errand.run.execution_id)
     return parent is None or parent.closed or parent.gen != errand.run.gen or parent.run > errand.run.run
 

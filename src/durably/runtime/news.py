@@ -40,9 +40,12 @@ def news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent]
         event = message.event
         name = identity(event)
         if name in answered or recorded(live, event):
-            if delivery.receives > 1 or not isinstance(event, SignalReceived | UpdateAccepted):
-                # a sender that repeats itself says nothing of who took a turn for the first copy
-                stored.append(live.state.turn_of(event))
+            turn = live.state.turn_of(event)
+            sent_again = isinstance(event, SignalReceived | UpdateAccepted) and delivery.receives == 1
+            if not sent_again or live.state.turn <= turn + 1:
+                # a sender that repeats itself says nothing of who took a turn for the first copy; but a function may be
+                # given the same delivery twice: then whoever stored the event, or applied it just now, may have died
+                stored.append(turn)
             continue
         if _unwanted(live, event):
             continue
@@ -53,9 +56,10 @@ def news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent]
 
 def is_for(live: Live, message: Message) -> bool:
     """Whether a message is for this run, or for this life whichever its run."""
-    if isinstance(message, EventMessage) and message.for_life:
-        return (message.run.execution_id, message.run.gen) == (live.run.execution_id, live.run.gen)
-    return message.run == live.run
+    if message.run == live.run:
+        return True
+    of_this_life = (message.run.execution_id, message.run.gen) == (live.run.execution_id, live.run.gen)
+    return of_this_life and isinstance(message, EventMessage) and message.for_life
 
 
 def has_more_to_do(record: Record, delivery: Delivery) -> bool:
@@ -87,11 +91,13 @@ def _unwanted(live: Live, event: InboundEvent) -> bool:
 def _redone(live: Live, wake: Wake, receives: int) -> tuple[int, ...]:
     """The turn from which on a wake repeats what was done: the one after it, if somebody may have died of taking that.
 
-    A wake with tries took the place of one that somebody was taking a turn for.
+    A wake with tries took the place of one that somebody was taking a turn for. One whose turn is the latest may be the
+    same delivery once more, which a function can be given.
     """
     if wake.turn == 1 and live.state.began_with_prefix:  # nobody has dispatched what the prefix asks for
         return (1,)
-    return (wake.turn + 1,) if receives > 1 or (wake.tries > 0 and not live.state.waiting) else ()
+    again = receives > 1 or (wake.tries > 0 and not live.state.waiting) or wake.turn + 1 == live.state.turn
+    return (wake.turn + 1,) if again else ()
 
 
 def came_too_often(delivery: Delivery, limit: int) -> bool:

@@ -9,7 +9,7 @@ from durably.core.errors import ExecutionNotFoundError, ExecutionOpenError
 from durably.core.replay import RunState
 from durably.ports.backend import Backend
 from durably.ports.clock import Clock
-from durably.ports.records import CLOSED, Record, Status
+from durably.ports.records import ENDED, Record, Status
 from durably.runtime.closing import errands, notice, record_change
 
 _QUEUES_KEEP_MS = 14 * 24 * 3600 * 1000
@@ -49,7 +49,7 @@ def purgeable(
     backend: Backend, *, closed_before_ms: int, status: Status | None, orchestrator: str | None
 ) -> Iterator[Record]:
     """Records of executions that were closed before an instant, as they are listed: by status, newest start first."""
-    for each in sorted(CLOSED - {"purged"}) if status is None else [status]:
+    for each in ENDED if status is None else (status,):
         for record in _listed(backend, each, orchestrator, closed_before_ms):
             if record.closed_at_ms is not None and record.closed_at_ms < closed_before_ms:
                 yield record

@@ -46,6 +46,5 @@ def replies_since(live: Live, *, since: int) -> tuple[Reply, ...]:
         Reply(run=live.run, request_id=event.request_id, result=event.result)
         if isinstance(event, UpdateCompleted)
         else Reply(run=live.run, request_id=event.request_id, failure=event.failure)
-        for turn, event in live.state.answers
-        if turn >= since
+        for event in live.state.answered_since(since)
     )

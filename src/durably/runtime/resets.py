@@ -95,6 +95,7 @@ def reset_execution(
     execution_id: str,
     *,
     to_event: int,
+    input_: str | None,
     reason: str,
     request_id: str,
     code_version: str,
@@ -108,6 +109,7 @@ def reset_execution(
         entropy: draws the nonce.
         execution_id: which execution.
         to_event: number in its history of the last event to keep.
+        input_: as for a fork.
         reason: for the history.
         request_id: the same reset under the same request id begins one run.
         code_version: of this process.
@@ -118,7 +120,7 @@ def reset_execution(
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        ClientError: there is no such event, or it is not applied yet.
+        ClientError: there is no such event, it is not applied yet, or the input of a prefix that used it was changed.
         ContendedError: it kept changing.
     """
 
@@ -129,8 +131,8 @@ def reset_execution(
             for ordinal, event in enumerate(_inbound(turns), start=1)
             if ordinal > last and not isinstance(event, SignalReceived)
         )
-        applied = min(last, _end(turns) - 1)
-        return ExecutionReset(applied=applied, dropped=dropped, reason=reason, at_ms=clock.now_ms())
+        applied = _applied(turns, last, input_)
+        return ExecutionReset(applied=applied, dropped=dropped, input=input_, reason=reason, at_ms=clock.now_ms())
 
     return _next_run(
         backend, entropy, execution_id, chosen, request_id=request_id, code_version=code_version, pause=pause
@@ -169,6 +171,8 @@ def fork_execution(
     """
     taken = backend.read_record(check_execution_id(new_id))
     if taken is not None and taken.request_id == request_id:
+        if taken.turn == 0 and not taken.closed:
+            backend.send((first_wake(taken.key),))  # whoever started it may have died before it could
         return taken
     source = existing_record(backend, execution_id)
     if source.orchestrator == SCHEDULER:
@@ -178,11 +182,7 @@ def fork_execution(
         )
     turns = backend.load_turns(source.key)
     last = _kept_through(turns, to_event)
-    applied = min(last, _end(turns) - 1)
-    if input_ is not None:
-        if last > 1:
-            raise ClientError("The input can only be changed where nothing but the start is kept: use event 1.")
-        applied = 0
+    applied = _applied(turns, last, input_)
     now_ms = max(clock.now_ms(), turns[-1].at_ms)
     later = tuple(range(last + 1, len(_inbound(turns)) + 1))
     reset = ExecutionReset(applied=applied, dropped=later, reason="", at_ms=now_ms)
@@ -343,6 +343,15 @@ def _kept_through(turns: Sequence[Turn], to_event: int) -> int:
             f"{len(entries)} events are applied. See `durably history`."
         )
     return sum(not hasattr(entry.event, "cause") for entry in entries[:to_event])
+
+
+def _applied(turns: Sequence[Turn], last: int, input_: str | None) -> int:
+    """How many of the inbound events through `last` are applied already where a prefix begins with `input_`."""
+    if input_ is None:
+        return min(last, _end(turns) - 1)
+    if last > 1:
+        raise ClientError("The input can only be changed where nothing but the start is kept: use event 1.")
+    return 0
 
 
 def _last_good_point(turns: Sequence[Turn], reason: str, now_ms: int) -> ExecutionReset:

@@ -16,7 +16,7 @@ from durably.ports.clock import Clock, Entropy
 from durably.ports.messages import Delivery, EventMessage, Outgoing, Wake
 from durably.ports.records import Record
 
-_LONGEST_REQUEST_ID = 256
+_LONGEST_REQUEST_ID = 256  # bytes: it becomes part of a key
 
 
 def start_execution(
@@ -110,12 +110,14 @@ def checked_request_id(request_id: str | None) -> str | None:
     """`request_id`, if it can be one.
 
     Raises:
-        InvalidIdError: it is too long.
+        InvalidIdError: it is too long, or no text.
     """
-    if request_id is not None and len(request_id) > _LONGEST_REQUEST_ID:
-        raise InvalidIdError(
-            f"A request id has at most {_LONGEST_REQUEST_ID} characters, got {len(request_id)}; send a digest."
-        )
+    try:
+        size = len((request_id or "").encode())
+    except UnicodeEncodeError as error:
+        raise InvalidIdError(f"A request id is text that UTF-8 can hold, got {request_id!r:.80}.") from error
+    if size > _LONGEST_REQUEST_ID:
+        raise InvalidIdError(f"A request id has at most {_LONGEST_REQUEST_ID} bytes, got {size}; send a digest.")
     return request_id
 
 

@@ -105,6 +105,7 @@ def test_an_execution_is_told_and_asked_and_answers(talks: Project) -> None:
 
     shown = talks.run("show", "c-1").stdout
     assert 'custom status {"seen":1}' in shown
+    assert "waits for     a signal or an update\n" in shown
     assert '{"seen":1}' in talks.run("list").stdout
     assert talks.json("list")[0]["custom_status"] == {"seen": 1}
     talks.run("signal", "c-1", "go", "7")
@@ -170,10 +171,18 @@ def test_an_execution_that_failed_is_retried_reset_and_forked(talks: Project) ->
     assert "at car: expected no such name" in talks.refused("fork", "t-1", "t-4", "--input", '{"car": 1}')
     assert "The id 't-2' is taken" in talks.refused("fork", "t-1", "t-2")
 
+    talks.run("reset", "t-3", "--to-event", "1", "--input", '{"by": "bus"}')
+    assert talks.run("result", "t-3", "--wait", "10").stdout == '["BUS", "HOTEL"]\n'
+
 
 def test_without_a_runtime_it_is_stored_and_said_so(talks: Project) -> None:
     talks.run("start", "collect", "c-1")
+    shown = talks.run("show", "c-1").stdout
+    assert "1 event received in 1 turn, 1 not applied yet\n" in shown
+    assert "waits for     its next turn\n" in shown
     assert talks.run("suspend", "c-1").stdout == "c-1 will be suspended as soon as a runtime serves durably.db\n"
+    again = talks.run("suspend", "c-1", "--request-id", "s").stdout
+    assert again.endswith("durably.db, unless it was under this request id before\n")
     assert talks.run("cancel", "c-1").stdout == "c-1 is asked to cancel itself\n"
     refusal = talks.refused("update", "c-1", "add", "1", "--request-id", "r", "--timeout", "0.1")
     assert "Is `durably dev` running on durably.db? Ask for the reply again with --request-id r." in refusal
@@ -206,7 +215,7 @@ def test_a_callback_activity_is_kept_alive_and_shown(project: Project) -> None:
     assert datetime.fromisoformat(shown["heartbeat_at"]) <= datetime.now(UTC)
     lines = r"attempt 1, open; called at .*\n +last heartbeat .* \(.* s ago\): {\"miles\":12}\n"
     assert re.search(lines, project.run("show", "a-1").stdout)
-    assert "Which activity of a-1?" in project.refused("heartbeat", "a-1")
+    assert "Which activity of a-1?" in project.refused("heartbeat", "a-1", code=2)
     assert "awaits no callback" in project.refused("heartbeat", "a-1", "7")
     assert "The details is not JSON" in project.refused("heartbeat", "a-1", "1", "--details", "{")
     for token in ("nonsense", f"{url[:-1]}{'A' if url[-1] != 'A' else 'B'}"):

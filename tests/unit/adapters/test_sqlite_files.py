@@ -13,6 +13,7 @@ import pytest
 from durably.adapters.sqlite import SqliteBackend, schema
 from durably.core.errors import ConfigurationError, StorageError
 from durably.ports.backend import TurnCommit
+from durably.ports.records import Reply
 from tests.contract.builders import RUN, turn
 
 SRC = Path(__file__).parents[3] / "src"
@@ -82,6 +83,30 @@ def test_a_file_of_a_newer_schema_is_refused(path: Path) -> None:
     _edit(path, f"PRAGMA user_version = {schema.VERSION + 1}")
     with pytest.raises(ConfigurationError, match="Upgrade durably"):
         SqliteBackend(path)
+
+
+EARLIER = {
+    2: ["DROP INDEX messages_but_tasks"],
+    1: ["DROP INDEX messages_but_tasks", "DROP TABLE replies", "ALTER TABLE records DROP COLUMN custom_status"],
+}
+
+
+@pytest.mark.parametrize("version", sorted(EARLIER))
+def test_a_file_of_an_earlier_schema_is_brought_up_to_date(path: Path, version: int) -> None:
+    _fill(path, 50)
+    with sqlite3.connect(path) as connection:
+        expected = connection.execute("SELECT type, name FROM sqlite_master ORDER BY name").fetchall()
+    for statement in [*EARLIER[version], f"PRAGMA user_version = {version}"]:
+        _edit(path, statement)
+    for _ in range(2):
+        with SqliteBackend(path) as backend:
+            assert len(backend.load_turns(RUN)) == 50
+            backend.reply([Reply(run=RUN, request_id="u-1", result="1")])
+            assert backend.receive(now_ms=2**50, limit=10, visibility_ms=1, tasks=False) == []
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT type, name FROM sqlite_master ORDER BY name").fetchall() == expected
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {schema.SELECT_DUE_BUT_TASKS}", (1, 1)).fetchall()
+        assert "messages_but_tasks" in str(plan)
 
 
 @pytest.mark.parametrize("statement", ["CREATE TABLE users (id)", "PRAGMA user_version = 1"])

@@ -124,6 +124,13 @@ def test_a_duration_that_is_none_is_refused(option: str, wrong: Any) -> None:
         double.options(**{option: wrong})
 
 
+@pytest.mark.parametrize("option", ["timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout"])
+def test_a_duration_that_ends_beyond_the_calendar_is_refused(option: str) -> None:
+    durations: dict[str, Any] = {option: timedelta.max}
+    with pytest.raises(DefinitionError, match=f"{option} is at most 36500 days"):
+        activity(**durations)(double.fn)
+
+
 def test_a_retry_policy_is_none_but_itself() -> None:
     three: Any = 3
     with pytest.raises(
@@ -266,12 +273,12 @@ def test_what_is_never_awaited_is_never_asked_for() -> None:
 @pytest.mark.filterwarnings("default")
 def test_pythons_warning_of_a_forgotten_await_names_the_activity() -> None:
     async def forgetful() -> None:
-        double(1)
+        double(1)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
 
     with pytest.warns(RuntimeWarning, match="coroutine 'double' was never awaited"):
         asked(forgetful)
     with pytest.warns(RuntimeWarning, match="coroutine 'double' was never awaited"):
-        double(1)
+        double(1)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
 
 
 def test_options_given_in_a_loop_are_prepared_once() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from durably.core.channels import Query, Signal
 from durably.core.context import Context
-from durably.core.errors import DefinitionError
+from durably.core.errors import DefinitionError, PayloadError
 from tests.unit.core.conftest import Start
 from tests.unit.core.harness import START_MS, Run, ask
 
@@ -123,3 +123,27 @@ def test_arguments_of_a_call_by_name_are_plain_json(start: Start) -> None:
     run = start(calling)
     assert run.asked == ['1 elsewhere {"a": 1, "b": [null, "x"]}']
     assert run.completed(1, {"c": 2}) == ['return {"c": 2}']
+
+
+def test_a_status_is_small(start: Start) -> None:
+    async def boasting(ctx: Context) -> None:
+        ctx.set_status("x" * 8_000)
+        with pytest.raises(PayloadError, match="at most 8,192 bytes of JSON, got 10,002"):
+            ctx.set_status("x" * 10_000)
+
+    assert start(boasting).asked[-1] == "return null"
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"x", "\ud800"])
+@pytest.mark.parametrize("what", ["patch", "signal", "call"])
+def test_a_name_that_no_history_can_hold_is_refused_before_it_is_stored(start: Start, what: str, wrong: Any) -> None:
+    async def careless(ctx: Context) -> None:
+        if what == "patch":
+            ctx.patched(wrong)
+        elif what == "signal":
+            await ctx.signal(wrong, Signal[str]("hello"), "x")
+        else:
+            await ctx.call(wrong, returns=str)
+
+    (told,) = start(careless).asked
+    assert "is text" in told

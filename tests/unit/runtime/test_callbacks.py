@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 
 from durably import ActivityError, Callback, Context, Failure, RetryPolicy, callback_activity, orchestrator
 from durably.adapters.tokens import HmacTokenSigner
+from durably.core.errors import ActivityNotAwaitedError
 from durably.ports.messages import ActivityTask, CallbackDeadline, Delivery
 from durably.runtime.attempt import Attempt, attempt_raised, open_attempt
 from durably.runtime.callbacks import callback_deadline, complete_callback, fail_callback
@@ -48,11 +50,20 @@ async def forever(ctx: Context) -> int:
     return await patient()
 
 
+@orchestrator
+async def again(ctx: Context, run: int = 1) -> int:
+    asking = asyncio.create_task(patient())
+    await asyncio.sleep(1)
+    if run == 1:
+        await ctx.continue_as_new(2)
+    return await asking
+
+
 @pytest.fixture
 def process() -> Process:
     HANDED.clear()
     BROKEN.clear()
-    return Process([shop, forever, order, patient], limits=Limits(payload_bytes=100))
+    return Process([shop, forever, again, order, patient], limits=Limits(payload_bytes=100))
 
 
 def submitted(process: Process) -> str:
@@ -296,3 +307,32 @@ def test_a_submission_that_is_delivered_again_sends_its_deadline_again(process: 
     process.clock.advance(1_000)
     process.work()
     assert HANDED[-1].token != HANDED[0].token  # the second attempt's
+
+
+# --- without the token ------------------------------------------------------------------------------------------------
+
+
+def test_a_key_of_an_earlier_run_is_not_taken_for_the_activity_of_the_same_number(process: Process) -> None:
+    process.client.start("e", again)
+    process.work()
+    process.clock.advance(1_000)
+    process.work()
+    gen = process.record().gen
+    with pytest.raises(ActivityNotAwaitedError, match="run 2, awaits no callback"):
+        process.client.complete_activity("e", f"{gen}.1.2", 7)
+    process.client.complete_activity("e", f"{gen}.2.2", 8)
+    process.clock.advance(1_000)
+    process.work()
+    assert process.record().result == "8"
+
+
+def test_a_key_is_good_for_the_run_that_a_reset_began(process: Process) -> None:
+    process.client.start("e", forever)
+    process.work()
+    process.client.reset("e", 1)
+    process.work()
+    record = process.record()
+    assert record.run == 2
+    process.client.complete_activity("e", f"{record.gen}.1.1", 9)
+    process.work()
+    assert process.record().result == "9"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from durably import Context, orchestrator
+from durably import Context, Signal, orchestrator
 from durably.adapters.memory import MemoryBackend
 from durably.core.events import ActivityCompleted
 from durably.core.replay import MAX_OUTSTANDING
@@ -15,6 +15,7 @@ from durably.ports.messages import ActivityTask, Delivery, EventMessage
 from tests.unit.runtime.harness import Process
 from tests.unit.runtime.programs import fan_out, other, process_of, step
 
+GO = Signal[int]("go")
 WARM_OR_NOT = pytest.mark.parametrize("warm", [True, False], ids=["warm", "read again"])
 
 
@@ -39,6 +40,11 @@ async def two_at_a_time(ctx: Context) -> int:
         return await step(n) + await other(n)
 
     return sum(await asyncio.gather(both(1), both(2)))
+
+
+@orchestrator
+async def goes(ctx: Context) -> int:
+    return await step(await ctx.receive(GO))
 
 
 @orchestrator
@@ -79,6 +85,55 @@ def test_a_redelivered_event_sends_again_what_its_turn_and_later_ones_asked_for(
     assert process.queued() == [asked[1].message.id.split(".", 2)[2]]
     taker.take([completion(first)])
     assert len(process.queued()) == 2
+
+
+def test_a_wake_that_is_handed_over_twice_sends_again_what_the_first_taker_may_have_died_before() -> None:
+    process = process_of(fan_out)
+    process.client.start("e", fan_out)
+    wake = process.receive()
+    process.take(wake)
+    asked = taken_from_the_queue(process)
+    assert asked
+
+    process.beside().take(wake)
+    assert len(process.queued(ActivityTask)) == len(asked)
+
+
+@pytest.mark.parametrize("with_start", [True, False], ids=["with the start", "later"])
+def test_a_signal_that_is_handed_over_twice_sends_again_what_the_first_taker_may_have_died_before(
+    with_start: bool,
+) -> None:
+    process = process_of(goes)
+    if with_start:  # whose starter died before the wake, and sends the signal again
+        process.client.signal_with_start("e", GO, 1, goes.options(request_id="go"))
+        taken_from_the_queue(process)
+        process.backend.acknowledge([delivery.receipt for delivery in process.receive()])
+    else:
+        process.client.start("e", goes)
+        process.take_due()
+    process.client.signal("e", GO, 1, request_id="go")
+    signal = process.receive()
+    process.take(signal)
+    [asked] = taken_from_the_queue(process)
+
+    process.beside().take(signal)
+    assert process.queued() == [asked.message.id.split(".", 2)[2]]
+
+
+def test_a_signal_that_is_sent_again_later_sends_nothing() -> None:
+    process = process_of(goes)
+    process.client.start("e", goes)
+    process.take_due()
+    process.client.signal("e", GO, 1, request_id="go")
+    signal = process.receive()
+    process.take(signal)
+    [asked] = taken_from_the_queue(process)
+    for n in (2, 3):
+        process.client.signal("e", GO, n)
+        process.take_due()
+
+    process.take(signal)
+    assert asked.message.id.split(".", 2)[2] not in process.queued()
 
 
 def test_an_activity_that_stood_in_line_belongs_to_the_turn_that_sent_it() -> None:

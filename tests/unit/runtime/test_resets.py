@@ -405,6 +405,16 @@ def test_a_child_that_was_taken_over_is_looked_at_ever_more_rarely() -> None:
     assert len(process.queued()) == 1
 
 
+def test_a_child_that_was_taken_over_is_not_looked_at_when_its_parent_has_ended() -> None:
+    process = careless_process()
+    process.client.terminate("e", "enough")
+    process.work()
+    process.clock.advance(1_000)
+    process.work()
+    assert process.queued() == []
+    assert process.record("e/1.2").status == "running"
+
+
 @pytest.mark.parametrize("end", ["terminate", "purge"])
 def test_how_a_child_that_was_taken_over_ends_is_told(end: str) -> None:
     process = careless_process()

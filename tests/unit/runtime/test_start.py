@@ -253,7 +253,15 @@ def test_a_failure_reaches_whoever_asks_for_the_result(process: Process) -> None
     assert RAN == ["x", "y", "x", "x"]
 
 
-def test_a_request_id_is_no_place_for_a_document(process: Process) -> None:
-    with pytest.raises(InvalidIdError, match="at most 256 characters, got 257"):
-        process.client.start("e", flow.options(request_id="r" * 257))
+@pytest.mark.parametrize(
+    ("too_long", "reason"),
+    [
+        ("r" * 257, "at most 256 bytes, got 257"),
+        ("\U0001f4e6" * 65, "at most 256 bytes, got 260"),
+        ("\ud800", "text that UTF-8 can hold"),
+    ],
+)
+def test_a_request_id_is_no_place_for_a_document(process: Process, too_long: str, reason: str) -> None:
+    with pytest.raises(InvalidIdError, match=reason):
+        process.client.start("e", flow.options(request_id=too_long))
     assert process.backend.read_record("e") is None

@@ -263,6 +263,30 @@ def test_a_paused_schedule_starts_nothing_and_makes_up_for_nothing(scene: Scene)
     assert scene.schedules.describe("s").schedule.note == "done"
 
 
+def test_what_comes_due_after_a_pause_is_not_started_however_late_the_schedule_hears_of_it(scene: Scene) -> None:
+    scene.schedules.create("s", Every(HOUR), job)
+    scene.process.take_due()
+    scene.process.tasks()  # somebody takes the task of looking at the clock, and dies
+    scene.schedules.pause("s")
+    scene.process.take_due()
+    scene.sleep_until("2026-01-01T01:30Z")
+    scene.until("2026-01-01T03:00Z")
+    assert scene.started() == []
+    assert scene.schedules.describe("s").schedule.paused
+
+
+def test_what_was_due_before_a_command_is_started_however_late_its_timer_is(scene: Scene) -> None:
+    scene.schedules.create("s", Every(HOUR), job)
+    scene.work()
+    scene.sleep_until("2026-01-01T01:00Z")
+    assert scene.process.receive()  # somebody takes the message of the timer, and dies
+    scene.schedules.update("s", Every(3 * HOUR))
+    scene.work()
+    assert scene.started() == ["2026-01-01T01:00:00Z"]
+    scene.until("2026-01-01T04:00Z")
+    assert scene.started() == ["2026-01-01T01:00:00Z", "2026-01-01T03:00:00Z"]
+
+
 def test_a_schedule_may_begin_paused(scene: Scene) -> None:
     scene.schedules.create("s", Schedule(Every(HOUR), paused=True), job)
     scene.until("2026-01-01T03:30Z")
@@ -334,6 +358,19 @@ def test_a_schedule_goes_on_for_ever_in_short_runs(
         assert [at(text).hour for text in scene.started()] == list(range(1, 13))
         assert scene.schedules.describe("s").progress.started == 12
         assert scene.process.client.describe("schedule:s").run > 1
+
+
+def test_a_run_ends_though_something_was_cancelled_before_it_was_started(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "_LONG", 8)
+    scene.schedules.create("s", Schedule(Every(HOUR), overlap="cancel_other"), job)
+    scene.work()
+    scene.sleep_until("2026-01-01T03:00Z")  # two of three instants are cancelled by the next one at once
+    scene.until("2026-01-01T06:30Z")
+    assert scene.started() == [f"2026-01-01T0{hour}:00:00Z" for hour in (3, 4, 5, 6)]
+    assert scene.process.record("schedule:s").run > 1
+    assert scene.statuses()["2026-01-01T01:00:00Z"] == "cancelled"
 
 
 def test_commands_arrive_whatever_run_it_is(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

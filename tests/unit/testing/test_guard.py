@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import glob
+import importlib
 import linecache
 import logging
 import os
@@ -120,13 +121,13 @@ def test_imports_tracebacks_time_zones_and_logs_are_let_through(
 
     @orchestrator
     async def looks(ctx: Context) -> int:
-        from reads_at_import import TEXT  # type: ignore[import-not-found]
+        text: str = importlib.import_module("reads_at_import").TEXT
 
         ZoneInfo.no_cache("Europe/Berlin")
         linecache.checkcache(__file__)
         linecache.getlines(__file__)
         ctx.logger.warning("read")
-        return len(TEXT)
+        return len(text)
 
     logger = logging.getLogger("durably.orchestrator.looks")
     logger.addHandler(handler)

@@ -190,10 +190,10 @@ class MemoryBackend:
 
     # --- MessageSource ---------------------------------------------------------------------------------
 
-    def receive(self, *, now_ms: int, limit: int, visibility_ms: int) -> list[Delivery]:
+    def receive(self, *, now_ms: int, limit: int, visibility_ms: int, tasks: bool = True) -> list[Delivery]:
         """Lease up to `limit` due messages, the longest due first; unacknowledged, they return after it."""
         with self._lock:
-            return self._queue.receive(now_ms=now_ms, limit=limit, visibility_ms=visibility_ms)
+            return self._queue.receive(now_ms=now_ms, limit=limit, visibility_ms=visibility_ms, tasks=tasks)
 
     def release(self, receipt: str, *, due_ms: int) -> None:
         """Give a message back, to be delivered again at `due_ms`. Its delivery does not count."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from durably.codec import wire
-from durably.ports.messages import Delivery, Message, Outgoing
+from durably.ports.messages import ActivityTask, Delivery, Message, Outgoing
 
 
 @dataclass(slots=True)
@@ -42,9 +42,11 @@ class MessageQueue:
                 kept.append(Delivery(message, self._lease(queued, now_ms + lease_ms), queued.receives))
         return tuple(kept)
 
-    def receive(self, *, now_ms: int, limit: int, visibility_ms: int) -> list[Delivery]:
+    def receive(self, *, now_ms: int, limit: int, visibility_ms: int, tasks: bool = True) -> list[Delivery]:
         """Lease the messages that are due, longest first."""
         due = [queued for queued in self._by_id.values() if queued.visible_at_ms <= now_ms]
+        if not tasks:
+            due = [queued for queued in due if not isinstance(wire.decode_message(queued.body), ActivityTask)]
         due.sort(key=lambda queued: (queued.visible_at_ms, queued.position))
         return [
             Delivery(wire.decode_message(queued.body), self._lease(queued, now_ms + visibility_ms), queued.receives)

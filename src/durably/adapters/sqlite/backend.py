@@ -293,7 +293,7 @@ class SqliteBackend:
 
     # --- MessageSource ---------------------------------------------------------------------------------
 
-    def receive(self, *, now_ms: int, limit: int, visibility_ms: int) -> list[Delivery]:
+    def receive(self, *, now_ms: int, limit: int, visibility_ms: int, tasks: bool = True) -> list[Delivery]:
         """Lease up to `limit` due messages, the longest due first; unacknowledged, they return after it.
 
         At most once a second it looks for dead owners; their messages are due at once.
@@ -306,7 +306,9 @@ class SqliteBackend:
             return []
         until_ms = now_ms + max(visibility_ms, 1)
         return self._committer.run(
-            lambda connection: self._leases.lease(connection, now_ms=now_ms, limit=limit, until_ms=until_ms)
+            lambda connection: self._leases.lease(
+                connection, now_ms=now_ms, limit=limit, until_ms=until_ms, tasks=tasks
+            )
         )
 
     def release(self, receipt: str, *, due_ms: int) -> None:

@@ -45,14 +45,17 @@ class Leases:
                 connection.execute(schema.INSERT_MESSAGE, (message_id, due_ms, 0, 0, body))
         return tuple(kept)
 
-    def lease(self, connection: sqlite3.Connection, *, now_ms: int, limit: int, until_ms: int) -> list[Delivery]:
+    def lease(
+        self, connection: sqlite3.Connection, *, now_ms: int, limit: int, until_ms: int, tasks: bool
+    ) -> list[Delivery]:
         """Lease due messages. One that cannot be decoded (a newer version's, or damaged) waits for a minute,
         for another version to take it, and hinders nobody.
         """
         leased: list[Delivery] = []
+        select = schema.SELECT_DUE if tasks else schema.SELECT_DUE_BUT_TASKS
         while len(leased) < limit:
             wanted = limit - len(leased)
-            rows = connection.execute(schema.SELECT_DUE, (now_ms, wanted)).fetchall()
+            rows = connection.execute(select, (now_ms, wanted)).fetchall()
             for row_id, message_id, receives, body in rows:
                 try:
                     message = wire.decode_message(body)

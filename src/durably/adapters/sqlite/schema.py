@@ -14,7 +14,9 @@ from __future__ import annotations
 from typing import Final
 
 APPLICATION_ID: Final = 0x44555241  # "DURA"
-VERSION: Final = 2
+VERSION: Final = 3
+
+_NO_TASK: Final = "message_id NOT GLOB '*.task.*'"
 
 TABLES: Final = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
@@ -69,6 +71,7 @@ TABLES: Final = (
         body BLOB NOT NULL
     )""",
     "CREATE INDEX messages_by_visibility ON messages (visible_at_ms)",
+    f"CREATE INDEX messages_but_tasks ON messages (visible_at_ms) WHERE {_NO_TASK}",
 )
 
 # What makes a file of an earlier version one of the next, by the earlier version.
@@ -77,6 +80,7 @@ MIGRATIONS: Final = {
         "ALTER TABLE records ADD COLUMN custom_status TEXT",
         *(table for table in TABLES if table.startswith("CREATE TABLE replies")),
     ),
+    2: tuple(table for table in TABLES if table.startswith("CREATE INDEX messages_but_tasks")),
 }
 
 INSERT_META: Final = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
@@ -156,6 +160,10 @@ INSERT_MESSAGE: Final = (
 DELETE_MESSAGE: Final = "DELETE FROM messages WHERE id = ? AND lease = ?"
 SELECT_DUE: Final = """
     SELECT id, message_id, receives, body FROM messages WHERE visible_at_ms <= ?
+    ORDER BY visible_at_ms, id LIMIT ?
+"""
+SELECT_DUE_BUT_TASKS: Final = f"""
+    SELECT id, message_id, receives, body FROM messages WHERE visible_at_ms <= ? AND {_NO_TASK}
     ORDER BY visible_at_ms, id LIMIT ?
 """
 SELECT_NEXT_DUE: Final = "SELECT min(visible_at_ms) FROM messages"

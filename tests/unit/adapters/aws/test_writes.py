@@ -201,3 +201,19 @@ def test_a_refused_start_leaves_no_turn_behind_not_even_in_s3(made: Cloud, backe
     assert not backend.create(big).created
     assert backend.load_turns(big.record.key) == []
     assert "Contents" not in made.clients.s3.list_objects_v2(Bucket="durably")
+
+
+def test_a_purge_that_nobody_answered_and_nobody_did_deletes_nothing(made: Cloud, backend: AwsBackend) -> None:
+    backend.create(creation())
+    change = RecordChange(status="completed", turn=2, code_version="v1", closed_at_ms=START_MS, result="1")
+    backend.commit([TurnCommit(run=RUN, turn=turn(2), change=change)])
+    closed = backend.read_record("packet-42")
+    assert closed is not None
+    made.faults.plan("PutItem", "request lost", 3)
+    with pytest.raises(StorageError, match="did not answer in time"):
+        backend.purge(closed)
+    assert backend.read_record("packet-42") == closed
+    assert len(backend.load_turns(RUN)) == 2
+    made.faults.plan("PutItem", "answer lost", 3)
+    assert backend.purge(closed)
+    assert backend.load_turns(RUN) == []
