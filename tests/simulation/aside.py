@@ -36,17 +36,22 @@ class Aside(threading.Thread):
         if not self.is_alive():
             self._world.asides.add(self)
             self.start()
-        self._pause_ms = None
-        with self._world.wire.used_by(None):
-            self._mine.release()
-            self._others.acquire()
-        if self._pause_ms is not None:
-            self._paused(self._pause_ms)
-            self._world.at(self._pause_ms, self.go_on)
+        pause_ms = self._took_its_turn()
+        if pause_ms is not None:
+            self._paused(pause_ms)
+            self._world.at(pause_ms, self.go_on)
             return
         self._world.asides.discard(self)
         if self._error is not None:
             raise self._error
+
+    def _took_its_turn(self) -> int | None:
+        """How long it pauses now; None if it ended."""
+        self._pause_ms = None
+        with self._world.wire.used_by(None):
+            self._mine.release()
+            self._others.acquire()
+        return self._pause_ms
 
     def end(self) -> None:
         """The process ends while it pauses."""

@@ -29,7 +29,6 @@ from moto.core.models import botocore_stubber
 import durably.aws.attempts
 from durably.adapters.aws import AwsBackend, Clients
 from durably.aws import Surroundings, activity_handler, dead_letters_handler, orchestrator_handler, timers_handler
-from durably.aws.activity import ActivityHandler
 from durably.aws.sweeper import sweeper_handler
 from durably.client import Client
 from durably.core.errors import StorageError
@@ -227,7 +226,7 @@ class AwsWorker(Worker):
 
     def _start(self) -> None:
         surroundings = self._aws.surroundings(self._clock)
-        self._attempting: list[ActivityHandler] = []
+        self._attempting: list[Callable[..., Any]] = []
         self._orchestrator = orchestrator_handler(
             interpret, local=[activities.work_here], turn_seconds=300, surroundings=surroundings
         )
@@ -241,15 +240,13 @@ class AwsWorker(Worker):
     def attempt(self, record: dict[str, Any]) -> Any:
         """Run an activity, in an environment that dies alone; None if it failed or died."""
         handlers = self._attempting
-        handler = (
-            handlers.pop() if handlers else activity_handler(*REMOTE, surroundings=self._aws.surroundings(self._clock))
-        )
+        if not handlers:
+            handlers.append(activity_handler(*REMOTE, surroundings=self._aws.surroundings(self._clock)))
+        handler = handlers.pop()
         try:
             with self._aws.wire.used_by(self):
                 answer = handler({"Records": [record]}, LambdaContext(lambda: 900_000))
-        except StorageError:
-            return None
-        except KeyboardInterrupt:
+        except (StorageError, KeyboardInterrupt):
             return None
         handlers.append(handler)
         return answer
