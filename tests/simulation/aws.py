@@ -29,17 +29,19 @@ from moto.core.models import botocore_stubber
 import durably.aws.attempts
 from durably.adapters.aws import AwsBackend, Clients
 from durably.aws import Surroundings, activity_handler, dead_letters_handler, orchestrator_handler, timers_handler
+from durably.aws.activity import ActivityHandler
 from durably.aws.sweeper import sweeper_handler
 from durably.client import Client
 from durably.core.errors import StorageError
 from durably.ports.clock import Clock
 from durably.runtime.attempt import Attempt, open_attempt
 from durably.runtime.runtime import Limits, Runtime
-from tests.aws.driver import MAPPINGS
+from tests.aws.driver import MAPPINGS, VISIBILITY_S
 from tests.aws.payloads import ACTIVITIES as ACTIVITY_QUEUE
 from tests.aws.payloads import REGION, LambdaContext
 from tests.simulation import activities
-from tests.simulation.aws_store import AwsStore
+from tests.simulation.aside import Aside, driven
+from tests.simulation.aws_store import REMOTE, AwsStore
 from tests.simulation.faults import Crash, Faults, FaultyBackend, Process, RandomFaults
 from tests.simulation.gateway import HttpOutsiders
 from tests.simulation.interpret import interpret
@@ -77,6 +79,10 @@ class RequestFaults(RandomFaults):
         return kind
 
 
+class Death(Crash, KeyboardInterrupt):
+    """An interrupt: nothing that runs an activity takes it for the activity's failure."""
+
+
 class Wire:
     """Between boto and moto: whose requests these are, and what becomes of them."""
 
@@ -84,7 +90,7 @@ class Wire:
 
     def __init__(self, world: AwsWorld) -> None:
         self.world = world
-        self._process: Process | None = None
+        self.process: Process | None = None
         self._fault: str | None = None
 
     @classmethod
@@ -94,18 +100,18 @@ class Wire:
     @classmethod
     def _before_send(cls, event_name: str, request: Any, **more: Any) -> Any:
         wire = cls.current
-        if wire is None or wire._process is None:
+        if wire is None or wire.process is None:
             return None
-        return wire._sent(wire._process, event_name, request, lambda: botocore_stubber(event_name, request, **more))
+        return wire._sent(wire.process, event_name, request, lambda: botocore_stubber(event_name, request, **more))
 
     @contextmanager
     def used_by(self, process: Process | None) -> Iterator[None]:
         """Requests in this block are `process`'s."""
-        outer, self._process = self._process, process
+        outer, self.process = self.process, process
         try:
             yield
         finally:
-            self._process = outer
+            self.process = outer
 
     def _sent(self, process: Process, event_name: str, request: Any, carry_out: Callable[[], Any]) -> Any:
         operation = event_name.removeprefix("before-send.")
@@ -123,7 +129,7 @@ class Wire:
         if fault.startswith("crash"):
             if fault == "crash after":
                 carry_out()
-            raise Crash(f"{fault} {operation}")
+            raise Death(f"{fault} {operation}")
         if fault.startswith("zombie"):
             return self._suspended(fault, process, operation, request, carry_out)
         return self._unanswered(fault, request, carry_out)
@@ -221,17 +227,32 @@ class AwsWorker(Worker):
 
     def _start(self) -> None:
         surroundings = self._aws.surroundings(self._clock)
-        remote = [each for each in activities.ACTIVITIES if each is not activities.work_here]
+        self._attempting: list[ActivityHandler] = []
         self._orchestrator = orchestrator_handler(
             interpret, local=[activities.work_here], turn_seconds=300, surroundings=surroundings
         )
         self._functions: dict[str, Callable[..., Any]] = {
             "orchestrator": self._orchestrator,
-            "activities": activity_handler(*remote, surroundings=surroundings),
             "timers": timers_handler(surroundings=surroundings),
             "dead_letters": dead_letters_handler(surroundings=surroundings),
             "sweeper": sweeper_handler(interpret, surroundings=surroundings),
         }
+
+    def attempt(self, record: dict[str, Any]) -> Any:
+        """Run an activity, in an environment that dies alone; None if it failed or died."""
+        handlers = self._attempting
+        handler = (
+            handlers.pop() if handlers else activity_handler(*REMOTE, surroundings=self._aws.surroundings(self._clock))
+        )
+        try:
+            with self._aws.wire.used_by(self):
+                answer = handler({"Records": [record]}, LambdaContext(lambda: 900_000))
+        except StorageError:
+            return None
+        except KeyboardInterrupt:
+            return None
+        handlers.append(handler)
+        return answer
 
     def invoke(self, function: str, event: dict[str, Any]) -> Any:
         """Call a function; None if it failed or died."""
@@ -253,6 +274,7 @@ class AwsWorld(World):
 
     def __init__(self, seed: int, **more: Any) -> None:
         self.wire = Wire.current = Wire(self)
+        self.asides: set[Aside] = set()
         super().__init__(seed, "aws", **more)
 
     @property
@@ -301,8 +323,12 @@ class AwsWorld(World):
 
     def run(self) -> None:
         """Go on until the sweeper finds nothing to do either."""
-        with self._listening(), _told_of_attempts(self):
-            super().run()
+        try:
+            with self._listening(), _told_of_attempts(self):
+                super().run()
+        finally:
+            for aside in list(self.asides):
+                aside.end()
 
     def _go_on(self) -> None:
         super()._go_on()
@@ -336,7 +362,7 @@ class AwsWorld(World):
     def _drawn_program(self) -> Node:
         """A small one: moto is slow. `overrun` would really take its time here."""
         while True:
-            program = draw_program(self.rng, 4, sociable=self.sociable, beating=self.beating)
+            program = draw_program(self.rng, 4)
             if "overrun" not in features(program):
                 return program
 
@@ -362,7 +388,18 @@ class AwsWorld(World):
             self._deliver(queue, handed, worker)
 
     def _deliver(self, queue: str, records: list[dict[str, Any]], worker: AwsWorker) -> None:
-        answer = worker.invoke(MAPPINGS[queue], {"Records": records})
+        if queue == ACTIVITY_QUEUE:
+            [record] = records
+            Aside(
+                self,
+                lambda: self._answered(queue, records, worker.attempt(record)),
+                lambda pause_ms: self.aws.extend(queue, record, VISIBILITY_S + pause_ms // 1000),
+            ).go_on()
+        else:
+            self._answered(queue, records, worker.invoke(MAPPINGS[queue], {"Records": records}))
+
+    def _answered(self, queue: str, records: list[dict[str, Any]], answer: Any) -> None:
+        """Delete what a function dealt with."""
         if answer is None:
             return
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
@@ -438,6 +475,7 @@ def _told_of_attempts(world: AwsWorld) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(durably.aws.attempts, "open_attempt", opened)
+        patch.setattr(durably.aws.attempts, "_call", driven)
         yield
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,13 @@ from durably.adapters.aws import AwsBackend, AwsSettings, Clients, items, keys
 from durably.adapters.aws.bodies import Bodies
 from durably.codec import wire
 from durably.core.history import Turn
-from durably.core.keys import RunKey
+from durably.core.keys import ActivityKey, RunKey
 from durably.ports.messages import Outgoing
-from durably.ports.records import Record, Reply
+from durably.ports.records import ActivityItem, Record, Reply
 from tests.aws.driver import MAPPINGS, deploy
 from tests.aws.payloads import ACCOUNT, ACTIVITIES, REGION, record_of
 from tests.simulation import activities
+from tests.simulation.hearts import HEARTS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 _DEDUPLICATION_MS = 300_000
 _RECORD = DynamoType({"S": keys.RECORD})
 _ENDLESS = 1_000  # receives; an attempt that is lost to faults so often would fail, rightly
+
+
+REMOTE = [each for each in (*activities.ACTIVITIES, *HEARTS) if each is not activities.work_here]
 
 
 class AwsStore:
@@ -43,8 +47,10 @@ class AwsStore:
     def __init__(self, world: World, clients: Clients) -> None:
         self._world = world
         self._clients = clients
-        names = [each.name for each in activities.ACTIVITIES if each is not activities.work_here]
-        self.settings: AwsSettings = deploy(clients, names, max_receives={ACTIVITIES: _ENDLESS})
+        self.written: Callable[[ActivityItem], None] = lambda _: None
+        self.settings: AwsSettings = deploy(
+            clients, [each.name for each in REMOTE], max_receives={ACTIVITIES: _ENDLESS}
+        )
         self._bodies = Bodies(self.settings, clients)
         self._backend = AwsBackend(self.settings, clients=clients, clock=_Clock(world))
         self._urls = {name: str(clients.sqs.get_queue_url(QueueName=name)["QueueUrl"]) for name in MAPPINGS}
@@ -53,6 +59,7 @@ class AwsStore:
         self._fire_ms: dict[str, int] = {}
         self._lives: dict[str, Record] = {}
         self._remember_deduplication()
+        self._watch_items()
 
     def utcnow(self) -> datetime:
         """The world's time as moto asks for it."""
@@ -68,6 +75,12 @@ class AwsStore:
     def load_turns(self, run: RunKey, *, after: int = 0) -> list[Turn]:
         partition, first = keys.turn_key(run, after + 1)
         return wire.decode_turns(self._stored(run.gen, partition, first, keys.last_turn(run)))
+
+    def read_item(self, key: ActivityKey) -> ActivityItem | None:
+        partition, sort = keys.item_key(key)
+        for body in self._stored(key.run.gen, partition, sort, sort):
+            return wire.decode_item(body)
+        return None
 
     def read_reply(self, run: RunKey, request_id: str) -> Reply | None:
         partition, sort = keys.reply_key(run, request_id)
@@ -164,6 +177,13 @@ class AwsStore:
             QueueUrl=self._urls[queue], ReceiptHandle=record["receiptHandle"], VisibilityTimeout=seconds
         )
 
+    def extend(self, queue: str, record: dict[str, Any], seconds: int) -> None:
+        """The message stays invisible for so many seconds, if its delivery is the last one, and still in flight."""
+        handle = record["receiptHandle"]
+        for message in self._queues[queue]._messages:
+            if message.receipt_handle == handle and not message.visible:
+                self.release(queue, record, seconds)
+
     def fire_schedules(self, twice: bool) -> None:
         """What is due goes to the delay queue; sometimes twice."""
         group: Any = scheduler_backends[ACCOUNT][REGION].schedule_groups[self.settings.schedule_group]
@@ -195,6 +215,23 @@ class AwsStore:
             if instants:
                 found[name] = max(int(min(instants)), self._deaf_until.get(name, 0))
         return found
+
+    def _watch_items(self) -> None:
+        """Tell of each item of an activity that is written."""
+        table = self._table
+        put = table.put_item
+
+        def stored(item: dict[str, Any], *args: Any, **more: Any) -> Any:
+            done = put(item, *args, **more)
+            sort = item[keys.SORT]["S"]
+            if "#a#" in sort:
+                partition = item[keys.PARTITION]["S"]
+                gen = partition.rpartition("#")[2]
+                [body] = self._stored(gen, partition, sort, sort)
+                self.written(wire.decode_item(body))
+            return done
+
+        table.put_item = stored
 
     def _remember_deduplication(self) -> None:
         """SQS remembers a deduplication id for five minutes; moto's ends with the message."""

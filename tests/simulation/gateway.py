@@ -95,7 +95,8 @@ class HttpClient(Client):
         self._gateway = gateway
 
     def signal(self, execution_id: str, signal: Signal[T], payload: T, /, *, request_id: str | None = None) -> None:
-        self._ask("POST", execution_id, "signals", signal.name, payload=payload, request_id=request_id)
+        text = self.registry.codec.value(signal.payload_type).encode(payload)
+        self._ask("POST", execution_id, "signals", signal.name, payload=json.loads(text), request_id=request_id)
 
     def update(
         self,

@@ -104,6 +104,13 @@ class _Story:
         """When it could deal with what was due then."""
         return next((knew for looked, knew in self.looked if looked >= due), _FOR_EVER)
 
+    def settled(self, instant: datetime) -> datetime:
+        """When it did not have to look at the clock once more, since that had gone on meanwhile."""
+        for looked, knew in self.looked:
+            if looked == instant:
+                instant = knew
+        return instant
+
     def obeys(self, now: datetime) -> None:
         """It does what it was asked for meanwhile."""
         for asked in self.unobeyed:
@@ -155,7 +162,8 @@ def _told(life: Life, created: Schedule) -> _Story:
                 story.obeys(now)
     if story.paused is not None:
         story.pauses.append((story.paused, _FOR_EVER))
-    story.periods[-1].until = story.periods[-1].after = now
+    for period in story.periods:
+        period.until, period.after = min(period.until, now), min(period.after, now)
     return story
 
 
@@ -273,7 +281,8 @@ def _dropped(story: _Story, asked: _Asked, since: datetime) -> bool:
     if waits and any(end >= story.end for _, end in story.pauses):
         return True  # it was held until then
     if "cancel_other" in story.overlaps:
-        latest = _FOR_EVER if story.runs > 1 else asked.noticed + 2 * _SECOND  # before this one could be started
+        # before this one could be started
+        latest = _FOR_EVER if story.runs > 1 else story.settled(asked.noticed) + 2 * _SECOND
         if waits or any(asked.due <= one.at <= latest and one.id != asked.id for one in story.started):
             return True
     busy = any(one.at <= asked.noticed and since <= one.until for one in story.started)

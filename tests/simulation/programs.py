@@ -72,12 +72,10 @@ _CONCURRENT = (
 
 
 class _Author:
-    def __init__(self, rng: Random, statements: int, *, sociable: bool, beating: bool) -> None:
+    def __init__(self, rng: Random, statements: int) -> None:
         self.rng = rng
         self.left = statements
         self.n = 0
-        self.sociable = sociable
-        self.beating = beating
 
     def node(self, depth: int, *, safe: bool) -> Node:
         """A statement; one that raises nothing, if `safe`."""
@@ -87,7 +85,7 @@ class _Author:
         if depth <= 0 or self.left <= 0 or rng.randrange(5) < 2:
             return self.leaf(safe=safe)
         n = self.n
-        if self.sociable and rng.randrange(8) == 0:
+        if rng.randrange(8) == 0:
             return self.child(depth, safe=safe)
         if rng.randrange(5) < 2:
             kind = rng.choice(_SEQUENTIAL)
@@ -112,8 +110,8 @@ class _Author:
 
     def leaf(self, *, safe: bool) -> Node:
         rng, n = self.rng, self.n
-        kind = rng.choice(_SOCIABLE_LEAVES if self.sociable and rng.randrange(5) == 0 else _LEAVES)
-        if self.beating and rng.randrange(12) == 0:
+        kind = rng.choice(_SOCIABLE_LEAVES if rng.randrange(5) == 0 else _LEAVES)
+        if rng.randrange(12) == 0:
             kind = rng.choice(_BEATING_LEAVES)
         plan, size = "", rng.randrange(1, 4)
         if kind in PLANS:
@@ -125,13 +123,13 @@ class _Author:
         return Node("attempt", n, 0, "", (made,)) if safe and raises else made
 
 
-def draw_program(rng: Random, statements: int = 10, *, sociable: bool = True, beating: bool = True) -> Node:
-    """A program of about so many statements; `sociable` ones deal with others, `beating` ones have heartbeats."""
-    author = _Author(rng, rng.randrange(1, statements + 1), sociable=sociable, beating=beating)
+def draw_program(rng: Random, statements: int = 10) -> Node:
+    """A program of about so many statements."""
+    author = _Author(rng, rng.randrange(1, statements + 1))
     parts = [author.node(3, safe=rng.randrange(4) > 0)]
     while author.left > 0:
         parts.append(author.node(3, safe=rng.randrange(8) > 0))
-    if sociable and rng.randrange(4) == 0:
+    if rng.randrange(4) == 0:
         _go_on_anew(author, parts)
     return Node("seq", 0, 0, "", tuple(parts))
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from random import Random
 from typing import Any
 
 import pytest
 
 from durably.adapters.aws import AwsBackend, items, keys, table
-from durably.adapters.aws.items import turn_item
 from durably.adapters.aws.table import Table
+from durably.aws import timers
 from durably.aws.sweeper import SweeperHandler
 from durably.aws.timers import TimersHandler
 from durably.core.errors import StorageError
-from durably.core.history import Turn
 from durably.core.keys import RunKey
 from durably.ports.backend import TurnCommit
 from durably.ports.messages import Delivery, Message
 from durably.ports.records import RecordChange
+from durably.runtime.runtime import Runtime
 from tests.simulation import world
 from tests.simulation.aws import REQUEST_FAULTS, AwsWorld, RequestFaults, on_moto
 from tests.simulation.faults import DELIVERY_FAULTS
@@ -48,7 +47,7 @@ def test_whatever_befalls_requests_and_deliveries_every_execution_ends_as_its_di
     assert set(DELIVERY_FAULTS) <= kinds
     assert {"reorder", "deduplicated", "http: executions", "http: callbacks"} <= kinds
     assert {"completed", "cancelled", "terminated"} <= set(report.statuses)
-    assert {"receive", "updated", "child", "anew"} <= {name.partition(":")[0] for name in report.features}
+    assert {"receive", "updated", "child", "anew", "beat"} <= {name.partition(":")[0] for name in report.features}
 
 
 # --- planted bugs ---------------------------------------------------------------------------------------------
@@ -63,18 +62,8 @@ class Bug:
     fault: str = ""
 
 
-_WHATEVER = f"attribute_exists({keys.PARTITION}) OR attribute_not_exists({keys.PARTITION})"
-
-
 def _nothing(*_: Any, **__: Any) -> None:
     return None
-
-
-def _stored_over(table_: Table, run: RunKey, turn: Turn) -> bool:
-    """Whoever's turn is there."""
-    item = turn_item(run, turn, partial(table_._bodies.put, run.gen))
-    table_._put(item, condition=_WHATEVER, values={}, own={"nonce": turn.nonce})
-    return True
 
 
 _follow = AwsBackend._follow
@@ -140,10 +129,15 @@ class Strikes(RequestFaults):
         return self._fault if self._until % 4 == 0 else None
 
 
+def _unchecked(runtime: Runtime, delivery: Delivery) -> None:
+    runtime.backend.acknowledge([delivery.receipt])
+
+
 _UPDATED = (Node("updated", 1, 1, "at once"), Node("updated", 2, 1, "slowly"))
 _CHILD = (Node("child", 1, 1, "awaited", (Node("work", 2),)),)
 _ANEW = (Node("post", 1, 3, "one by one"), Node("anew", 2, 1), Node("fetch", 1, 3, "one by one"), Node("anew", 3, 2))
 _WORK = (Node("work", 1), Node("anew", 2, 1), Node("work", 3))
+_ALIVE = (Node("ask_alive", 1, 1, "dies"),)
 _STATUS = (Node("status", 1), Node("work", 2), Node("status", 3))
 _BUGS = {
     "a reply is not written": Bug((AwsBackend, "reply", _nothing), _UPDATED),
@@ -155,11 +149,9 @@ _BUGS = {
     "a change of a record is lost": Bug(
         (Table, "change_record", _change_if_possible), _CHILD, "refused dynamodb.UpdateItem"
     ),
-    "a turn is stored over another writer's": Bug(
-        (Table, "put_turn", _stored_over), _ANEW, "zombie before dynamodb.PutItem"
-    ),
     "the last custom status is not stored": Bug((table, "change_values", _say_less), _STATUS),
     "an unanswered write is believed": Bug((Table, "_resolved", _nothing), _STATUS, "requests lost dynamodb.PutItem"),
+    "nobody looks whether a heart beats": Bug((timers, "check_heartbeat", _unchecked), _ALIVE),
     "nobody wakes what was started": Bug(
         (SweeperHandler, "_sweep_starts", _nothing), _CHILD, "refused sqs.SendMessageBatch"
     ),

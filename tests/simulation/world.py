@@ -107,9 +107,6 @@ class World:
         self.seed = seed
         self.mode = mode
         self.calm = calm
-        self.sociable = True
-        self.beating = mode != "aws"
-        self.scheduling = mode != "aws"
         self.registry = parts.registry
         self.now_ms = START_MS
         self.steps = 0
@@ -152,7 +149,7 @@ class World:
         return RandomFaults(rng, budget=rng.choice((0, 2, 6, 15, 30)), gap=rng.choice((2, 6, 15)))
 
     def _drawn_program(self) -> Node:
-        return draw_program(self.rng, 7, sociable=self.sociable, beating=self.beating)
+        return draw_program(self.rng, 7)
 
     def _drawn_limits(self) -> Limits:
         rng = self.rng
@@ -165,7 +162,7 @@ class World:
 
     def _populate(self, programs: Sequence[Node]) -> None:
         rng, outside = self.rng, self.outside
-        if not programs and self.scheduling and not self.calm and rng.randrange(16) == 0:
+        if not programs and not self.calm and rng.randrange(16) == 0:
             outside.timekeepers.will_create()
             return
         if not programs:
@@ -181,15 +178,15 @@ class World:
             start = Start(execution_id, f"request-{index}", name)
             if reuse or (not self.calm and rng.randrange(2)):
                 start.id_reuse = "allow_if_closed"
-            if self.sociable and not self.calm and rng.randrange(8) == 0:
+            if not self.calm and rng.randrange(8) == 0:
                 start.greeted = True
                 enlist(name, program._replace(parts=(Node("greeted"), *program.parts)))
             outside.will_start(start, delay + (30_000 if reuse else 0))
             if not self.calm and rng.randrange(10) == 0:
                 outside.will_terminate(execution_id, rng.choice((0, 1_000, 20_000)))
-            if self.sociable and not self.calm:
+            if not self.calm:
                 self._trouble(execution_id, delay)
-        if self.sociable and not self.calm and rng.randrange(2):
+        if not self.calm and rng.randrange(2):
             self.at(rng.choice((0, 1_000, 10_000, 60_000)), lambda: DEPLOYED.append("another version"))
             self.deployed = rng.choice(((), ("the version before it",)))
 

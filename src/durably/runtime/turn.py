@@ -22,6 +22,7 @@ from durably.core.events import (
     InboundEvent,
     OutboundEvent,
     SignalReceived,
+    SignalRejected,
 )
 from durably.core.failures import failure_of
 from durably.core.history import Turn
@@ -159,6 +160,10 @@ class TurnTaker:
                 continue
             if commit.change is not None and commit.change.closed_at_ms is not None:
                 _logger.info("execution %s is %s", execution_id, commit.change.status)
+            if any(isinstance(event, SignalRejected) for event in commit.turn.outbound):
+                _logger.warning(
+                    "a signal to %s does not fit its type: nobody gets it, its history says why", execution_id
+                )
             kept.extend(outcome.kept)
             cancelled.extend(commit.cancel)
             if plan.unfinished:

@@ -161,7 +161,7 @@ def test_a_receiver_that_was_cancelled_leaves_its_signal_to_the_next() -> None:
     assert handle.result(0) == -4
 
 
-def test_a_signal_that_cannot_be_read_is_rejected_and_hurts_nobody() -> None:
+def test_a_signal_that_cannot_be_read_is_rejected_and_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
     process = process_of(approval, collect)
     process.client.start("e", approval)
     process.work()
@@ -170,6 +170,7 @@ def test_a_signal_that_cannot_be_read_is_rejected_and_hurts_nobody() -> None:
     process.work()
     assert process.record().status == "running"
     assert process.kinds()[-1] == "SignalRejected"
+    assert caplog.messages == ["a signal to e does not fit its type: nobody gets it, its history says why"]
     later = process.beside()
     later.client.signal("e", APPROVED, Approval("bob"))
     later.work()
