@@ -46,7 +46,7 @@ class Hearts:
         before = self._stored.get(key)
         if details != before and item.state != "completed":
             speaker = item.attempt - (item.state == "retrying")
-            if details is None or self._said[details] not in {(key, speaker), (key, None)}:
+            if details is None or not _may_be(self._said[details], key, speaker):
                 self.broken.append(f"{item.state} attempt {item.attempt} of {key} has {details} after {before}")
         self._stored[key] = details
         self._handed.setdefault((key, item.attempt), set()).add(details)
@@ -70,6 +70,14 @@ class Hearts:
             return True
         ended = ("completed", "closed", "cancelled")
         return item is not None and (item.attempt != attempt or item.state in ended)
+
+
+def _may_be(said: tuple[ActivityKey, int | None], key: ActivityKey, speaker: int) -> bool:
+    """Whether an attempt said it; or somebody who has no token, of the run that it was then or one that repeats it."""
+    whose, attempt = said
+    if attempt is None:
+        return (whose.run.gen, whose.seq) == (key.run.gen, key.seq)
+    return said == (key, speaker)
 
 
 class Heard:
