@@ -8,6 +8,7 @@ from datetime import datetime
 from durably.api.registry import Registry
 from durably.core.errors import ClientError
 from durably.core.events import ExecutionCancelRequested, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
+from durably.core.keys import checked_text
 from durably.ports.backend import Backend
 from durably.ports.clock import Clock, Entropy
 from durably.ports.records import ENDED, Record, Status
@@ -32,7 +33,7 @@ class Steering:
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
-        send_event(self._backend, execution_id, ExecutionCancelRequested(reason=reason))
+        send_event(self._backend, execution_id, ExecutionCancelRequested(reason=_text(reason)))
 
     def suspend(
         self,
@@ -52,7 +53,7 @@ class Steering:
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
-        event = ExecutionSuspended(reason=reason, request_id=self._request_id(request_id))
+        event = ExecutionSuspended(reason=_text(reason), request_id=self._request_id(request_id))
         send_event(self._backend, execution_id, event)
 
     def resume(
@@ -73,7 +74,7 @@ class Steering:
             ExecutionNotFoundError: there is no such execution.
             ExecutionClosedError: it has ended.
         """
-        event = ExecutionResumed(reason=reason, request_id=self._request_id(request_id))
+        event = ExecutionResumed(reason=_text(reason), request_id=self._request_id(request_id))
         send_event(self._backend, execution_id, event)
 
     def retry(self, execution_id: str, reason: str = "retried by an operator", *, request_id: str | None = None) -> int:
@@ -100,7 +101,7 @@ class Steering:
             self._clock,
             self._entropy,
             execution_id,
-            reason,
+            _text(reason),
             request_id=self._request_id(request_id),
             code_version=self._registry.code_version,
             pause=self._pause,
@@ -116,7 +117,7 @@ class Steering:
         input_: str | None = None,
         request_id: str | None = None,
     ) -> int:
-        """Go back to an event of the current run. What came after it is gone, but for signals.
+        """Go back to an event of the current run. What came after it is gone, but for signals and open updates.
 
         Args:
             execution_id: which execution, open or closed.
@@ -143,7 +144,7 @@ class Steering:
             execution_id,
             to_event=to_event,
             input_=input_,
-            reason=reason,
+            reason=_text(reason),
             request_id=self._request_id(request_id),
             code_version=self._registry.code_version,
             pause=self._pause,
@@ -157,7 +158,7 @@ class Steering:
             ExecutionNotFoundError: there is none.
             ExecutionClosedError: it has ended already.
         """
-        send_event(self._backend, execution_id, ExecutionTerminated(reason=reason))
+        send_event(self._backend, execution_id, ExecutionTerminated(reason=_text(reason)))
 
     def purge(self, execution_id: str, *, dry_run: bool = False) -> None:
         """Delete everything that is stored of a closed execution. For 15 days its id remembers that it was.
@@ -219,3 +220,7 @@ class Steering:
             InvalidIdError: it is too long.
         """
         return checked_request_id(given) or self._entropy.ulid(self._clock.now_ms())
+
+
+def _text(reason: str) -> str:
+    return checked_text(reason, "A reason")

@@ -102,7 +102,9 @@ def event_view(entry: HistoryEntry) -> dict[str, Any]:
 
 
 def _attribute(name: str, value: Any) -> Any:
-    if name in _PAYLOADS and value is not None:
+    if value is None:
+        return None
+    if name in _PAYLOADS:
         try:
             return json.loads(value)
         except ValueError:  # somebody sent what is no JSON; it is shown as it came

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.cloud.deployment import SAM, Deployment
 from tests.cloud.emulator import CREDENTIALS, surroundings
+from tests.infra.reading import NESTED
 from tests.sam_local.machine import Engine, MachineError, run
 
 INVOKE_WITHIN_S = 90.0
@@ -118,7 +119,7 @@ class SamLocal:
 
 
 def _template(built: Path) -> dict[str, Any]:
-    """The one that was built, with two additions.
+    """The one that was built, with two additions, and without its nested stacks, which SAM would read at each call.
 
     SAM sets only variables that the template declares, and beside SAM's own functions it sees only routes that are
     written as their events (SAM CLI 1.170, SamApiProvider); ours are resources of a nested stack.
@@ -137,6 +138,7 @@ def _template(built: Path) -> dict[str, Any]:
                 method, path = properties["RouteKey"].split()
                 event = {"Type": "HttpApi", "Properties": {"Method": method, "Path": path}}
                 resources[function]["Properties"].setdefault("Events", {})[name] = event
+    template["Resources"] = {id_: each for id_, each in resources.items() if each["Type"] != NESTED}
     return template
 
 

@@ -278,5 +278,5 @@ def _attempts(world: World) -> Iterator[str]:
                     if isinstance(event, ActivityScheduled):
                         names[ActivityKey(replace(record, run=number).key, event.seq)] = event.name
     for (key, attempt), count in world.runs.items():
-        if count > 1 and names.get(key) == "once":
+        if count > 1 and names.get(key) in {"once", "beat_once"}:
             yield f"attempt {attempt} of at-most-once activity {key.seq} ran {count} times"

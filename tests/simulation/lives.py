@@ -118,14 +118,16 @@ def _requests(life: Life) -> Iterator[str]:
             inherited, signals = set(), set()
 
 
-def _updates(world: World, life: Life) -> Iterator[str]:  # noqa: C901  # one promise
+def _updates(world: World, life: Life) -> Iterator[str]:  # noqa: C901, PLR0912  # one promise
     """An accepted update has one outcome, which is its reply; a rejected one left nothing."""
     accepted: set[str] = set()
     applied: set[str] = set()
     outcomes: dict[str, list[UpdateCompleted | UpdateFailed]] = {}
-    for number in life.line():
-        turns = life.runs[number - 1]
+    for turns in life.runs:
         inbound = inbound_of(turns)
+        if reset_of(turns) is not None:  # it may drop what an earlier run handed on
+            accepted -= {event.request_id for event in inbound if isinstance(event, UpdateAccepted)}
+            continue
         accepted |= {event.request_id for event in inbound if isinstance(event, UpdateAccepted)}
         applied = {e.request_id for e in inbound[: turns[-1].applied_through] if isinstance(e, UpdateAccepted)}
         for event in outbound_of(turns):

@@ -162,7 +162,8 @@ def _told(life: Life, created: Schedule) -> _Story:
                 story.obeys(now)
     if story.paused is not None:
         story.pauses.append((story.paused, _FOR_EVER))
-    story.periods[-1].until = story.periods[-1].after = now
+    for period in story.periods:
+        period.until, period.after = min(period.until, now), min(period.after, now)
     return story
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from durably.api import scheduler
-from durably.api.schedules import Pause, Progress, Start
+from durably.api.schedules import Overlap, Pause, Progress, Start
 from durably.core import context, flow, saga
 from durably.core.events import ActivityCompleted, InboundEvent
 from durably.core.replay import RunState
@@ -148,11 +148,12 @@ def _never_busy(of: Any) -> None:
         of.begin(of.buffered.pop(0))
 
 
-def _only_the_last(passed: list[datetime], following: datetime | None, **more: Any) -> scheduler.Instants:
-    return _Instants(passed[-1:], following, **more)
+def _in_time_only(of: Any, start: Start, overlap: Overlap) -> None:
+    if start.scheduled_for is None or of.ctx.now() - start.scheduled_for < timedelta(seconds=20):
+        _offer(of, start, overlap)
 
 
-_Instants = scheduler.Instants
+_offer = _Scheduler.offer
 
 
 async def _never_paused(of: Any, command: Any) -> None:
@@ -168,13 +169,10 @@ def _from_now_on(of: Any) -> Progress:
     return Progress(since=of.ctx.now(), buffered=of.buffered, started=of.started, recent=of.recent)
 
 
-def _not_announced(of: Any) -> None:
-    """What was cancelled before its first step is waited for until the run ends."""
-    ended = [task for task in of.running if task.done()]
-    if ended and not of.heeds_time:
-        of.skip_to_now()
-    for task in ended:
-        del of.running[task]
+def _not_announced(of: Any, start: Start, task: asyncio.Task[None]) -> None:
+    """What was cancelled is waited for until the run ends."""
+    if not task.cancelled():
+        of.announce(start)
 
 
 FEATURES: dict[str, Bug] = {
@@ -191,15 +189,15 @@ FEATURES: dict[str, Bug] = {
     "silence is not noticed": Bug((worker, "check_heartbeat", _dropped)),
     "a check waits for a slow clock": Bug((worker, "check_heartbeat", _by_its_own_clock)),
     "a task is tried once more as if for the first time": Bug((Delivery, "once_more", property(_like_the_first))),
-    "a key is good for any run": Bug((by_id, "_is_of", _under_way)),
+    "a key is good for any run": Bug((by_id, "_began_in", _under_way)),
     "a heartbeat is always welcome": Bug((heart, "current", _under_way)),
     "a cancelled activity answers": Bug((RunState, "accepts", _accepts_what_was_cancelled)),
     "an occurrence is named by the clock": Bug((_Scheduler, "start_of", _named_by_the_clock)),
     "a schedule lets executions overlap": Bug((_Scheduler, "begin_buffered", _never_busy)),
-    "a schedule makes up for one instant only": Bug((scheduler, "Instants", _only_the_last)),
+    "a schedule makes up for nothing": Bug((_Scheduler, "offer", _in_time_only)),
     "a schedule is never paused": Bug((_Scheduler, "obey", _never_paused)),
     "a schedule's next run forgets what waits": Bug((_Scheduler, "progress", property(_buffer_left_behind))),
     "a schedule's next run begins from now on": Bug((_Scheduler, "progress", property(_from_now_on))),
-    "a schedule waits for what it cancelled": Bug((_Scheduler, "bury_the_ended", _not_announced)),
+    "a schedule waits for what it cancelled": Bug((_Scheduler, "ended", _not_announced)),
     "a schedule's command waits for the clock": Bug((_Scheduler, "now", property(lambda of: of.ctx.now()))),
 }

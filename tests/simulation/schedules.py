@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAME = "clock"
 _OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
 _LASTS_MS = (200_000, 400_000)
-_ACTIONS = ("pause", "resume", "trigger", "backfill", "change", "describe", "suspend", "pause", "trigger", "suspend")
+ACTIONS = ("pause", "resume", "trigger", "backfill", "change", "describe", "suspend", "pause", "trigger", "suspend")
 
 
 class Timekeepers:
@@ -59,7 +59,7 @@ class Timekeepers:
         at(0, self._create)
         lasts_ms = rng.choice(_LASTS_MS)
         for _ in range(rng.choice((0, 1, 2, 4))):
-            self._will(rng.choice(_ACTIONS), rng.randrange(lasts_ms))
+            self._will(rng.choice(ACTIONS), rng.randrange(lasts_ms))
         self._will("delete", lasts_ms)
 
     def _drawn(self) -> Schedule:

@@ -17,6 +17,7 @@ from tests.simulation.faults import DELIVERY_FAULTS, RandomFaults
 from tests.simulation.interpret import STATEMENTS
 from tests.simulation.invariants import outcome
 from tests.simulation.programs import KINDS, draw_program
+from tests.simulation.schedules import ACTIONS
 from tests.simulation.seeds import Report, broken_by, mode_of, run_seeds
 from tests.simulation.world import Mode, World
 
@@ -43,6 +44,7 @@ def test_the_seeds_meet_every_fault_every_statement_and_every_answer() -> None:
     wanted = {f"{end} {call}" for call in calls for end in ends}
     wanted |= {f"{end} {call}" for call in ("create", "commit", "settle") for end in ("crash inside", "half done")}
     wanted |= {*DELIVERY_FAULTS, "reorder", "duplicate send"}
+    wanted |= {f"schedule: {action}" for action in ("delete", *ACTIONS)}
     assert wanted <= set(report.faults)
     assert {name.partition(":")[0] for name in report.features} == KINDS
     assert {"accepted", "conflict", "gone", "invalid", "unauthorised"} <= set(report.verdicts)

@@ -19,7 +19,7 @@ from durably.core.execution import Execution, PreparedActivity
 from durably.core.loop import OrchestratorLoop
 from durably.core.options import DEFAULT_OPTIONS, ActivityMode, ActivityOptions
 from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape
-from durably.core.retry import RetryPolicy
+from durably.core.retry import LONGEST, RetryPolicy
 from durably.core.sites import frame_at
 
 P = ParamSpec("P")
@@ -410,6 +410,8 @@ def _milliseconds(name: str, option: str, duration: object) -> int | None:
         return None
     if not isinstance(duration, timedelta) or duration <= timedelta(0):
         raise DefinitionError(f"activity {name}: {option} must be a positive timedelta, got {duration!r}.")
+    if duration > LONGEST:
+        raise DefinitionError(f"activity {name}: {option} is at most {LONGEST.days} days, got {duration}.")
     return max(1, round(duration / timedelta(milliseconds=1)))
 
 

@@ -39,7 +39,7 @@ from durably.core.execution import Execution
 from durably.core.loop import OrchestratorLoop
 from durably.core.options import ChildOptions
 from durably.core.others import PreparedChild
-from durably.core.retry import RetryPolicy
+from durably.core.retry import LONGEST, RetryPolicy
 
 PREFIX = "schedule:"
 _MOST_BUFFERED = 1_000
@@ -47,7 +47,6 @@ _MOST_AT_ONCE = 1_000
 _RECENT = 10
 _SHOWN = 5
 _LONG = 500  # events of a run
-_FAR = timedelta(days=36_500)  # no timer is longer
 _UNTIL_IT_WORKS = RetryPolicy(max_attempts=0, maximum_interval=timedelta(minutes=10))
 
 
@@ -190,7 +189,7 @@ class _Scheduler:
     def alarms(self) -> list[asyncio.Task[None]]:
         """A task that ends when the next instant is due."""
         due = self.due(self.next) if self.next is not None and self.heeds_time else None
-        at = None if due is None else min(due, self.ctx.now() + _FAR)
+        at = None if due is None else min(due, self.ctx.now() + LONGEST)
         if self.alarm is not None and self.alarm[0] != at:
             self.alarm[1].cancel()
             self.alarm = None

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from durably.core.channels import Query, Signal
 from durably.core.errors import ConfigurationError, DefinitionError
+from durably.core.retry import LONGEST
 
 Overlap: TypeAlias = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "allow_all"]
 StartStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled", "not started", "not followed"]
@@ -226,6 +227,8 @@ def check_schedule(schedule: Schedule) -> Schedule:
     match schedule.when:
         case Every(interval) if interval < _SHORTEST:
             raise DefinitionError(f"A schedule's interval is at least 1 s, got {interval}.")
+        case Every(interval, offset) if max(interval, abs(offset)) > LONGEST:
+            raise DefinitionError(f"A schedule's interval and offset are at most {LONGEST.days} days.")
         case Once(at) if at.tzinfo is None:
             raise DefinitionError(f"Which zone is {at.isoformat()} in? Give the instant of a schedule with its zone.")
         case _:
@@ -233,6 +236,8 @@ def check_schedule(schedule: Schedule) -> Schedule:
     for name, length in (("jitter", schedule.jitter), ("catch_up", schedule.catch_up)):
         if length < timedelta(0):
             raise DefinitionError(f"A schedule's {name} cannot be negative, got {length}.")
+        if length > LONGEST:
+            raise DefinitionError(f"A schedule's {name} is at most {LONGEST.days} days, got {length}.")
     return schedule
 
 

@@ -436,7 +436,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    port = int(text)
+    port = int(text) if _is_whole(text) else -1
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
     return port
@@ -447,7 +447,10 @@ def _codes(text: str) -> tuple[str, ...]:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not seconds >= 0:
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
     return seconds
@@ -464,7 +467,11 @@ def _instant(text: str) -> datetime:
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    count = int(text) if _is_whole(text) else 0
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
     return count
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10

@@ -114,7 +114,7 @@ def _compare_leaves(sent: Any, back: Any) -> Difference | None:
 
 
 def _compare_times(sent: Any, back: Any) -> Difference | None:
-    same = sent == back and sent.utcoffset() == back.utcoffset()
+    same = sent == back and sent.utcoffset() == back.utcoffset() and (sent.tzinfo is None) == (back.tzinfo is None)
     return None if same else Difference((), sent, back)
 
 

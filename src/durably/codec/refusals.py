@@ -211,14 +211,21 @@ def _invalid(subject: str, value: Any, error: ValidationError, *, cause: str, re
         cause = f"{first['msg']}."
     parts = resolve(value, first["loc"])
     wishes = dict.fromkeys(_wish(detail) for detail in details if resolve(value, detail["loc"]) == parts)
+    missing = first["type"].startswith("missing")
     return refusal(
         subject,
         parts,
         expected=" or ".join(wishes),
-        got="nothing" if first["type"].startswith("missing") else _shown(first["input"]),
+        got=_nothing_but(details) if missing else _shown(first["input"]),
         cause=cause,
         remedy=remedy,
     )
+
+
+def _nothing_but(details: list[ErrorDetails]) -> str:
+    """Nothing, or what may be a misspelling of it."""
+    unknown = [repr(detail["loc"][-1]) for detail in details if detail["type"] == "extra_forbidden"]
+    return f"nothing, but {', '.join(unknown)}, which is no name here" if unknown else "nothing"
 
 
 def _wish(detail: ErrorDetails) -> str:

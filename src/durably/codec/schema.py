@@ -23,8 +23,8 @@ _CONFIGURED = frozenset({"model", "dataclass", "typed-dict"})
 _BASE64: Node = {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
 _PAYLOAD_CONFIG = cast(CoreConfig, {**_BASE64, "allow_inf_nan": False})
 
-_EXACT_LEAVES = frozenset({"none", "bool", "int", "float", "bytes", "uuid", "date"})
-_EQUAL_LEAVES = frozenset({"datetime", "time", "timedelta", "decimal"})
+_EXACT_LEAVES = frozenset({"none", "bool", "int", "bytes", "uuid", "date"})
+_EQUAL_LEAVES = frozenset({"float", "datetime", "timedelta", "decimal"})  # an int or a Decimal may be given as a float
 _EQUAL_KEYS = frozenset({"str", "int", "uuid"})
 _PLAIN_FIELD = frozenset({"type", "schema", "required", "metadata"})
 _CHANGES_TEXT = ("strip_whitespace", "to_lower", "to_upper", "ascii_only", "serialization")

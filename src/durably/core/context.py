@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, overloa
 from durably.core.channels import Query, Signal, Update, check_channel
 from durably.core.commands import CallSite
 from durably.core.flow import map_items, race
+from durably.core.keys import checked_text
 from durably.core.saga import Saga
 from durably.core.sites import caller_at, frame_at
 
@@ -126,6 +127,7 @@ class Context:
             SignalError: there is no open execution of that id.
         """
         check_channel(Signal, signal)
+        checked_text(execution_id, "An execution id")
         frame = frame_at(1)
         return self._execution.others.signal(execution_id, signal, payload, CallSite(frame.f_code, frame.f_lineno))
 
@@ -246,7 +248,7 @@ class Context:
 
     def patched(self, patch_id: str, /) -> bool:
         """Whether to take the new side of a change: True unless this run passed here before the change was deployed."""
-        return self._execution.patched(patch_id)
+        return self._execution.patched(checked_text(patch_id, "A patch's id"))
 
     def deprecate_patch(self, patch_id: str, /) -> None:
         """Say that no run is left that needs the old side of a patch. Remove it once none holds the patch."""
@@ -271,6 +273,7 @@ class Context:
             returns: type of its result.
             arguments: its arguments by parameter name; plain JSON values.
         """
+        checked_text(name, "An activity's name")
         frame = frame_at(1)
         return self._execution.call_by_name(name, arguments, returns, CallSite(frame.f_code, frame.f_lineno))
 

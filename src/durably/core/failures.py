@@ -9,6 +9,7 @@ from dataclasses import dataclass
 _MAX_DEPTH = 20
 _MAX_MESSAGE = 10_000
 _MAX_STACK = 20_000
+_MAX_MEMBERS = 100
 _HIDDEN_BASES = frozenset({"builtins.object", "builtins.BaseException", "builtins.Exception"})
 
 
@@ -22,7 +23,7 @@ class Failure:
         bases: qualified names of its base classes, so that `matches(OSError)` holds for a ConnectionError.
         stack: the formatted traceback, innermost frame last.
         cause: the failure that this one was raised from.
-        members: the failures of an exception group.
+        members: the failures of an exception group, at most the first 100 of them.
         non_retryable: True where no retry policy may try again.
         retry_after_ms: the delay before the next attempt that the activity itself asked for.
     """
@@ -70,13 +71,13 @@ def failure_of(error: BaseException, *, _depth: int = 0) -> Failure:
             source = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
             if source is not None and source is not error:
                 cause = failure_of(source, _depth=_depth + 1)
-        members = tuple(failure_of(member, _depth=_depth + 1) for member in members_of(error))
+        members = tuple(failure_of(member, _depth=_depth + 1) for member in members_of(error)[:_MAX_MEMBERS])
     cls = type(error)
     bases = tuple(name for name in map(qualified_name, cls.__mro__[1:]) if name not in _HIDDEN_BASES)
     retry_after = getattr(error, "retry_after_ms", None)
     return Failure(
         type=qualified_name(cls),
-        message=_message(error),
+        message=message_of(error),
         bases=bases,
         stack=_stack(error),
         cause=cause,
@@ -91,7 +92,8 @@ def members_of(error: BaseException) -> tuple[BaseException, ...]:
     return error.exceptions if isinstance(error, BaseExceptionGroup) else ()  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """`str(error)`, whatever that does."""
     try:
         text = str(error)
     except Exception as broken:  # a user's __str__ may raise anything

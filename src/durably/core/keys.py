@@ -5,7 +5,25 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from durably.core.errors import PayloadError
+
 PERSISTED_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
+
+
+def checked_text(given: object, what: str) -> str:
+    """`given`, if it is text that a history can hold: anything else would be stored, and not be read again.
+
+    Raises:
+        TypeError: it is no text.
+        PayloadError: UTF-8 cannot hold it.
+    """
+    if not isinstance(given, str):
+        raise TypeError(f"{what} is text, got {given!r}.")
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise PayloadError(f"{what} is text that UTF-8 can hold, got {given!r}.") from error
+    return given
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import takewhile
 
 from durably.core.collector import no_collection
 from durably.core.commands import Command, agrees, describe_command, describe_outbound
@@ -174,11 +173,21 @@ class RunState:
 
     def cancelled_since(self, turn: int) -> list[int]:
         """What turn `turn` and later ones cancelled, by seq."""
-        return [seq for seq, _ in takewhile(lambda entry: entry[1] >= turn, reversed(self.cancelled.items()))][::-1]
+        found: list[int] = []
+        for seq, number in reversed(self.cancelled.items()):
+            if number < turn:
+                break
+            found.append(seq)
+        return found[::-1]
 
     def answered_since(self, turn: int) -> list[UpdateCompleted | UpdateFailed]:
         """How the updates ended that turn `turn` and later ones answered."""
-        return [event for _, event in takewhile(lambda entry: entry[0] >= turn, reversed(self.answers))][::-1]
+        found: list[UpdateCompleted | UpdateFailed] = []
+        for number, event in reversed(self.answers):
+            if number < turn:
+                break
+            found.append(event)
+        return found[::-1]
 
     def turn_of(self, event: InboundEvent) -> int:
         """The number of the turn that recorded an event which is no news; one not taken yet if none did."""

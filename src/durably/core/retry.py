@@ -10,6 +10,8 @@ from datetime import timedelta
 from durably.core.errors import DefinitionError
 from durably.core.failures import Failure
 
+LONGEST = timedelta(days=36_500)  # that anything waits, so that what is due is always a date
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -41,6 +43,8 @@ class RetryPolicy:
         for name, interval in (("initial", self.initial_interval), ("maximum", self.maximum_interval)):
             if interval is not None and not isinstance(interval, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise DefinitionError(f"RetryPolicy.{name}_interval must be a timedelta, got {interval!r}.")
+            if interval is not None and interval > LONGEST:
+                raise DefinitionError(f"RetryPolicy.{name}_interval is at most {LONGEST.days} days, got {interval}.")
         if self.initial_interval < timedelta(0):
             raise DefinitionError(f"RetryPolicy.initial_interval must not be negative, got {self.initial_interval}.")
         if not 1 <= self.coefficient < math.inf:

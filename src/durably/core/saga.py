@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, ParamSpec, Self
 
 from durably.core.errors import DurablyError
+from durably.core.failures import message_of
 from durably.core.flow import settle
 from durably.core.sites import caller_at, frame_at
 
@@ -69,7 +70,7 @@ class Saga:
         for task in tasks:
             task.result()
         if failed:
-            names = ", ".join(f"{name}: {cause}" for name, cause in failed)
+            names = ", ".join(f"{name}: {message_of(cause)}" for name, cause in failed)
             message = f"{len(failed)} of {len(undoing)} compensations failed ({names})"
             raise SagaCompensationError(message, [cause for _, cause in failed]) from error
         if cancelled is not None:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from durably.api.attempt import current_attempt
 from durably.core.errors import ContendedError, StorageError
+from durably.core.failures import message_of
 from durably.core.keys import ActivityKey
 from durably.embedded.loop import LoopThread
 from durably.ports.messages import ActivityTask, Delivery
@@ -270,7 +271,7 @@ class Workers:
             self._done()
 
     def _raised(self, attempt: Attempt, error: BaseException) -> Answer | None:
-        _log(attempt, f"failed: {type(error).__name__}: {error}")
+        _log(attempt, f"failed: {type(error).__name__}: {message_of(error)}")
         return attempt_raised(self._runtime, attempt, error)
 
     def _timed_out(self, attempt: Attempt) -> Answer | None:

@@ -193,11 +193,12 @@ def first_wake(run: RunKey) -> Outgoing:
 
 def outliving(state: RunState, requests: Iterable[Request]) -> list[Request]:
     """Those that are carried out: of a run that has ended, signals to others and children that it abandoned."""
+    if not state.closed:
+        return list(requests)
     return [
         request
         for request in requests
-        if not state.closed
-        or isinstance(request, SignalSent)
+        if isinstance(request, SignalSent)
         or (
             isinstance(request, ChildScheduled)
             and request.options is not None

@@ -6,11 +6,13 @@ Whoever changes an item sends what follows; should it die in between, whoever co
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from durably.core.errors import ContendedError
 from durably.core.events import ActivityCompleted, ActivityFailed, InboundEvent
 from durably.core.failures import Failure
 from durably.core.options import DEFAULT_OPTIONS, DEFAULT_RETRY
+from durably.core.retry import LONGEST
 from durably.ports.backend import Settlement
 from durably.ports.messages import ActivityTask, EventMessage, Outgoing
 from durably.ports.records import ActivityItem
@@ -50,7 +52,7 @@ def retry_or_fail(
         delay_ms = failure.retry_after_ms
         if delay_ms is None:
             delay_ms = policy.delay_ms(task.attempt, runtime.entropy.draw())
-        due_ms = now_ms + delay_ms
+        due_ms = now_ms + min(delay_ms, LONGEST // timedelta(milliseconds=1))
         if options.schedule_to_close_ms is None or due_ms < task.scheduled_at_ms + options.schedule_to_close_ms:
             next_task = following(task, due_ms=due_ms, failure=failure)
             next_item = ActivityItem(

@@ -56,9 +56,10 @@ def news(live: Live, deliveries: Sequence[Delivery]) -> tuple[list[InboundEvent]
 
 def is_for(live: Live, message: Message) -> bool:
     """Whether a message is for this run, or for this life whichever its run."""
-    if isinstance(message, EventMessage) and message.for_life:
-        return (message.run.execution_id, message.run.gen) == (live.run.execution_id, live.run.gen)
-    return message.run == live.run
+    if message.run == live.run:
+        return True
+    of_this_life = (message.run.execution_id, message.run.gen) == (live.run.execution_id, live.run.gen)
+    return of_this_life and isinstance(message, EventMessage) and message.for_life
 
 
 def has_more_to_do(record: Record, delivery: Delivery) -> bool:

@@ -27,6 +27,9 @@ from durably.core.events import (
     SignalReceived,
     SignalSent,
     StatusSet,
+    UpdateAccepted,
+    UpdateCompleted,
+    UpdateFailed,
 )
 from durably.core.failures import Failure
 from durably.core.history import Turn, read_history
@@ -103,6 +106,8 @@ def reset_execution(
 ) -> RunKey:
     """Go back to an event of the current run, open or closed. Later signals are kept, later answers are not.
 
+    So are updates that somebody waits for the answer to.
+
     Args:
         backend: stores it.
         clock: stamps it.
@@ -126,10 +131,13 @@ def reset_execution(
 
     def chosen(_: Record, turns: Sequence[Turn]) -> ExecutionReset:
         last = _kept_through(turns, to_event)
+        answered = {e.request_id for e in _outbound(turns) if isinstance(e, UpdateCompleted | UpdateFailed)}
         dropped = tuple(
             ordinal
             for ordinal, event in enumerate(_inbound(turns), start=1)
-            if ordinal > last and not isinstance(event, SignalReceived)
+            if ordinal > last
+            and not isinstance(event, SignalReceived)
+            and not (isinstance(event, UpdateAccepted) and event.request_id not in answered)
         )
         applied = _applied(turns, last, input_)
         return ExecutionReset(applied=applied, dropped=dropped, input=input_, reason=reason, at_ms=clock.now_ms())

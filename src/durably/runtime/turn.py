@@ -22,6 +22,7 @@ from durably.core.events import (
     InboundEvent,
     OutboundEvent,
     SignalReceived,
+    SignalRejected,
 )
 from durably.core.failures import failure_of
 from durably.core.history import Turn
@@ -159,6 +160,10 @@ class TurnTaker:
                 continue
             if commit.change is not None and commit.change.closed_at_ms is not None:
                 _logger.info("execution %s is %s", execution_id, commit.change.status)
+            if any(isinstance(event, SignalRejected) for event in commit.turn.outbound):
+                _logger.warning(
+                    "a signal to %s does not fit its type: nobody gets it, its history says why", execution_id
+                )
             kept.extend(outcome.kept)
             cancelled.extend(commit.cancel)
             if plan.unfinished:
@@ -235,16 +240,10 @@ class TurnTaker:
         before = [] if since is None else state.outstanding(since=since)
         redone = None if since is None else Redone.since(live, since)
         plan = self._plan_news(live, new, deliveries, wake=wake, receipts=receipts, now_ms=now_ms)
-        plan.resend = (
-            *plan.resend,
-            *dispatches(
-                live.run,
-                [e for e in before if e.seq in state.unresolved],
-                now_ms=now_ms,
-                origin=state.origin,
-                again=True,
-            ),
-        )
+        if before:
+            left = [request for request in before if request.seq in state.unresolved]
+            again = dispatches(live.run, left, now_ms=now_ms, origin=state.origin, again=True)
+            plan.resend = (*plan.resend, *again)
         if redone is not None:
             self._redo(plan, redone)
         if plan.commit is not None and plan.replies:  # said only if the turn is stored

@@ -21,7 +21,7 @@ from durably.codec.exports import encode_export
 from durably.codec.payloads import PydanticCodec
 from durably.core.channels import Query, Signal, Update
 from durably.core.context import instant
-from durably.core.errors import ExecutionFailedError
+from durably.core.errors import ConfigurationError, ExecutionFailedError
 from durably.core.history import HistoryEntry
 from durably.handles import Handle
 from durably.runtime.runtime import Limits, Runtime, unlimited
@@ -29,7 +29,7 @@ from durably.runtime.start import existing_record
 from durably.testing.callbacks import OpenCallback
 from durably.testing.definitions import OpenRegistry
 from durably.testing.driver import Driver
-from durably.testing.errors import WaitsForEverError
+from durably.testing.errors import MockError, WaitsForEverError
 from durably.testing.guard import refuse_io
 from durably.testing.mocks import ActivityMock, CallbackMock, Mock, mock_of
 from durably.testing.replaying import stored_history
@@ -43,6 +43,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
+_MOCKABLE: tuple[type[Any], ...] = (Activity, Orchestrator, str)
 
 
 class Environment:
@@ -155,6 +156,8 @@ class Environment:
     @property
     def latest(self) -> Handle[Any]:
         """The execution started last."""
+        if not self._last_id:
+            raise ConfigurationError("Nothing was started yet: there is no latest execution. env.start comes first.")
         return self.client.handle(self._last_id)
 
     def history(self, execution_id: str | None = None) -> list[HistoryEntry]:
@@ -255,6 +258,8 @@ class Environment:
             mocked: which activity, its name, or the orchestrator of the child.
             replacement: answers, as `Mock.side_effect` has it.
         """
+        if not isinstance(mocked, _MOCKABLE):
+            raise MockError(f"{mocked!r} is no activity and no orchestrator. Mock what the orchestrator calls.")
         name: str = mocked if isinstance(mocked, str) else mocked.name
         mock = self._mocks.get(name)
         if mock is None:

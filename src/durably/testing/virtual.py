@@ -28,7 +28,7 @@ class VirtualClock:
             raise ConfigurationError(
                 f"Virtual time must start at an instant, and {start_at} names no time zone: datetime(..., tzinfo=UTC)."
             )
-        self._now_ms = milliseconds(start_at - instant(0))
+        self._now_ms = round((start_at - instant(0)) / timedelta(milliseconds=1))
 
     def now_ms(self) -> int:
         """Milliseconds since the Unix epoch."""
@@ -94,6 +94,12 @@ class VirtualClient(Client):
         return seen
 
 
-def milliseconds(duration: timedelta) -> int:
-    """A duration as durably counts it."""
+def milliseconds(duration: object) -> int:
+    """A duration as durably counts it.
+
+    Raises:
+        ConfigurationError: it is none, or negative.
+    """
+    if not isinstance(duration, timedelta) or duration < timedelta(0):
+        raise ConfigurationError(f"Virtual time passes by a timedelta that is not negative, got {duration!r}.")
     return round(duration / timedelta(milliseconds=1))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from durably.client import Client
+from durably.core.events import SignalReceived
 from durably.core.execution import Execution
 from durably.core.replay import replay
 from durably.descriptions import Description, PendingActivity
@@ -26,8 +27,11 @@ def _lines(client: Client, runtime: Runtime, record: Record) -> Iterator[str]:
     if description.status == "suspended":
         yield f"    suspended: it goes on after env.client.resume({description.execution_id!r})"
         return
-    found = list(_waits(description, _awaited_signals(runtime, record)))
+    awaited, unread = _signals(runtime, record)
+    found = list(_waits(description, awaited))
     yield from found or ["    for something that only its own code could bring (an Event, a Queue, a Future)"]
+    for name in unread:
+        yield f"    the signal {name!r} was sent to it, and it has not received it"
 
 
 def _waits(description: Description, signals: list[str]) -> Iterator[str]:
@@ -39,13 +43,15 @@ def _waits(description: Description, signals: list[str]) -> Iterator[str]:
         yield f"    for the signal {name!r}. Send it, env.signal({description.execution_id!r}, ...)"
 
 
-def _awaited_signals(runtime: Runtime, record: Record) -> list[str]:
+def _signals(runtime: Runtime, record: Record) -> tuple[list[str], list[str]]:
+    """Names of those that are awaited, and of those that nobody has received."""
     program = runtime.registry.program(record.orchestrator)
     if program is None:
-        return []
+        return [], []
     with closing(Execution(record.key, program, runtime.registry.codec)) as execution:
         replay(execution, runtime.backend.load_turns(record.key))
-        return execution.inbox.awaited
+        inbox = execution.inbox
+        return inbox.awaited, [each.name for each in inbox.carried if isinstance(each, SignalReceived)]
 
 
 def _remedy(activity: PendingActivity) -> str:

@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
         [],
         ["nothing"],
         ["dev", "--port", "x"],
+        ["complete", "a", "x", "1"],
         ["start", "hello"],
         ["list", "--limit", "0"],
         ["list", "--status", "odd"],
@@ -52,6 +53,7 @@ def test_wrong_usage_exits_with_2_and_says_how_it_is_right(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("usage: durably")
+    assert "invalid _" not in said.err  # argparse would say the name of our function
 
 
 def test_dev_where_nothing_lies_says_what_it_looked_for(

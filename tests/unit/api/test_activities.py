@@ -124,6 +124,13 @@ def test_a_duration_that_is_none_is_refused(option: str, wrong: Any) -> None:
         double.options(**{option: wrong})
 
 
+@pytest.mark.parametrize("option", ["timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout"])
+def test_a_duration_that_ends_beyond_the_calendar_is_refused(option: str) -> None:
+    durations: dict[str, Any] = {option: timedelta.max}
+    with pytest.raises(DefinitionError, match=f"{option} is at most 36500 days"):
+        activity(**durations)(double.fn)
+
+
 def test_a_retry_policy_is_none_but_itself() -> None:
     three: Any = 3
     with pytest.raises(

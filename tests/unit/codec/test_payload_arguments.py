@@ -133,6 +133,15 @@ def test_a_text_that_does_not_fit_the_signature_is_refused(codec: PydanticCodec,
     assert caught.value.path == path
 
 
+def test_a_misspelt_name_is_told_beside_the_one_that_is_missing(codec: PydanticCodec) -> None:
+    def ship(order: str, express: bool = False) -> None: ...
+
+    with pytest.raises(
+        PayloadError, match=r"at order: expected a value, .* got nothing, but 'odrer', which is no name here"
+    ):
+        codec.arguments(ship).decode('{"odrer": "a"}')
+
+
 @pytest.mark.parametrize(
     ("recorded", "same"),
     [

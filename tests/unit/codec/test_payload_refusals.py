@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -92,6 +93,10 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
     (float, math.nan, "", "a finite number"),
     (float, math.inf, "", "a finite number"),
     (list[float | None], [None, math.nan], "[1]", "finite number"),
+    (float, Decimal("0.1"), "", "comes back from JSON as it was sent"),
+    (float, 2**60 + 1, "", "comes back from JSON as it was sent"),
+    (list[float], [1.5, 2**60 + 1], "[1]", "comes back from JSON as it was sent"),
+    (time, time(2, 30, tzinfo=_BERLIN), "", "comes back from JSON as it was sent"),
     (Any, {"a": [math.inf]}, "a[0]", "no NaN"),
     (Order, _assigned(math.nan), "lines[1].price", "no NaN"),
     (Order, _assigned("3"), "lines[1].price", "as it was sent, '3' (str), got 3.0 (float)"),
@@ -146,6 +151,7 @@ def test_a_value_that_would_not_come_back_is_refused(
 ) -> None:
     shape = PydanticCodec().value(annotation)
     good: dict[Any, Any] = {int: 1, float: 1.0, list[str]: ["a"], Order: Order(), Any: 1, Parcel: Parcel(1)}
+    good |= {list[float]: [1.0], time: time(1)}
     if warm and annotation in good:
         shape.encode(good[annotation])
     with pytest.raises(PayloadError) as caught:

@@ -132,3 +132,18 @@ def test_a_status_is_small(start: Start) -> None:
             ctx.set_status("x" * 10_000)
 
     assert start(boasting).asked[-1] == "return null"
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"x", "\ud800"])
+@pytest.mark.parametrize("what", ["patch", "signal", "call"])
+def test_a_name_that_no_history_can_hold_is_refused_before_it_is_stored(start: Start, what: str, wrong: Any) -> None:
+    async def careless(ctx: Context) -> None:
+        if what == "patch":
+            ctx.patched(wrong)
+        elif what == "signal":
+            await ctx.signal(wrong, Signal[str]("hello"), "x")
+        else:
+            await ctx.call(wrong, returns=str)
+
+    (told,) = start(careless).asked
+    assert "is text" in told

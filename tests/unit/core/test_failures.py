@@ -258,3 +258,9 @@ def test_an_error_that_nobody_catches_fails_the_execution_with_its_whole_chain(s
     assert member.cause.cause is not None
     assert member.cause.cause.matches(ArithmeticError)
     assert "in careless" in (failure.stack or "")
+
+
+def test_a_large_group_is_told_by_its_first_members() -> None:
+    failure = failure_of(ExceptionGroup("all of them", [OSError(number) for number in range(5_000)]))
+    assert failure.message == "all of them (5000 sub-exceptions)"
+    assert [member.message for member in failure.members] == [str(number) for number in range(100)]

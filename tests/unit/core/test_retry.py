@@ -146,6 +146,8 @@ def test_policies_that_mean_the_same_are_equal() -> None:
         ({"non_retryable": "ValueError"}, "non_retryable must be"),
         ({"maximum_interval": timedelta(milliseconds=1)}, "must not be shorter than initial_interval"),
         ({"max_attempts": -1}, "max_attempts must be 0"),
+        ({"initial_interval": timedelta.max}, "initial_interval is at most 36500 days"),
+        ({"maximum_interval": timedelta.max}, "maximum_interval is at most 36500 days"),
     ],
 )
 def test_a_policy_that_cannot_work_is_refused(wrong: dict[str, Any], said: str) -> None:

@@ -237,3 +237,19 @@ def _current() -> asyncio.Task[Any]:
     task = asyncio.current_task()
     assert task is not None
     return task
+
+
+def test_a_compensation_that_fails_with_an_error_that_has_no_text_is_told(start: Start) -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    async def mute(ctx: Context) -> None:
+        async def undo() -> None:
+            raise MuteError
+
+        async with ctx.saga() as saga:
+            saga.compensate(undo)
+            raise ValueError("full")
+
+    assert "SagaCompensationError: 1 of 1 compensations failed (undo: <str()" in start(mute).asked[0]

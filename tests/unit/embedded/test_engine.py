@@ -202,12 +202,12 @@ def test_what_arrives_while_an_execution_is_stalled_is_kept(run: Run, deploy: De
 
 def test_stopping_finishes_what_runs_and_leaves_the_rest_for_the_next_start(run: Run) -> None:
     ran: list[int] = []
-    began = threading.Event()
+    began, over = threading.Event(), threading.Event()
 
     @activity
     def slow(number: int) -> int:
         began.set()
-        time.sleep(0.1)
+        assert over.wait(SOON_S)
         ran.append(number)
         return number
 
@@ -218,6 +218,7 @@ def test_stopping_finishes_what_runs_and_leaves_the_rest_for_the_next_start(run:
     first = run(flow, slow, threads=1)
     first.client.start("a", flow)
     assert began.wait(SOON_S)
+    threading.Timer(0.5, over.set).start()
     assert first.stop() is True
     assert ran == [0]
     second = run(flow, slow)

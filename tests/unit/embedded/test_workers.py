@@ -437,3 +437,27 @@ def test_an_uncaught_failure_of_an_activity_fails_the_execution_with_its_cause(r
         run(flow, fails).client.start("a", flow).result(SOON_S)
     assert caught.value.failure.cause is not None
     assert "test_workers.py" in (caught.value.failure.cause.stack or "")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_error_that_has_no_text_is_a_failure_like_any_other(run: Run, is_async: bool) -> None:
+    runs: list[int] = []
+
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    @activity(name="mute", retry=ONCE)
+    def mute() -> None:
+        runs.append(1)
+        raise MuteError
+
+    @activity(name="mute", retry=ONCE)
+    async def mute_async() -> None:
+        runs.append(1)
+        raise MuteError
+
+    chosen = mute_async if is_async else mute
+    runtime = run(flow := calling(chosen), chosen)
+    assert "MuteError" in runtime.client.start("a", flow).result(SOON_S)
+    assert runs == [1]

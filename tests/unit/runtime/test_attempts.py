@@ -11,6 +11,7 @@ import pytest
 
 from durably import ActivityError, Context, RetryAfterError, RetryPolicy, activity, orchestrator
 from durably.api.attempt import AttemptInfo
+from durably.core.context import instant
 from durably.core.errors import ContendedError
 from durably.ports.messages import ActivityTask, Delivery
 from durably.runtime.attempt import (
@@ -38,6 +39,11 @@ def failing() -> None:
 def busy() -> None:
     RAN.append("busy")
     raise RetryAfterError("come back", seconds=7.5)
+
+
+@activity(retry=STEADY)
+def busy_for_ever() -> None:
+    raise RetryAfterError("come back", seconds=1e18)
 
 
 @activity(retry=STEADY)
@@ -78,7 +84,7 @@ def unserialisable() -> int:
     return "not a number"  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
-ACTIVITIES: list[Any] = [failing, busy, quiet, once, impatient, bounded, timed, contract, unserialisable]
+ACTIVITIES: list[Any] = [failing, busy, busy_for_ever, quiet, once, impatient, bounded, timed, contract, unserialisable]
 
 
 @orchestrator
@@ -169,6 +175,13 @@ def test_retries_take_no_turn_and_wait_ever_longer(process: Process) -> None:
 def test_an_activity_sets_its_own_next_delay(process: Process) -> None:
     process.run(task_of(process, "busy"))
     assert process.backend.next_due_ms() == process.clock.now_ms() + 7_500
+
+
+def test_a_next_delay_ends_within_the_calendar(process: Process) -> None:
+    process.run(task_of(process, "busy_for_ever"))
+    due_ms = process.backend.next_due_ms()
+    assert due_ms is not None
+    assert instant(due_ms) == instant(process.clock.now_ms()) + timedelta(days=36_500)
 
 
 def test_the_next_attempt_knows_what_failed_before(process: Process) -> None:

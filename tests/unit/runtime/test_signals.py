@@ -161,7 +161,7 @@ def test_a_receiver_that_was_cancelled_leaves_its_signal_to_the_next() -> None:
     assert handle.result(0) == -4
 
 
-def test_a_signal_that_cannot_be_read_is_rejected_and_hurts_nobody() -> None:
+def test_a_signal_that_cannot_be_read_is_rejected_and_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
     process = process_of(approval, collect)
     process.client.start("e", approval)
     process.work()
@@ -170,6 +170,7 @@ def test_a_signal_that_cannot_be_read_is_rejected_and_hurts_nobody() -> None:
     process.work()
     assert process.record().status == "running"
     assert process.kinds()[-1] == "SignalRejected"
+    assert caplog.messages == ["a signal to e does not fit its type: nobody gets it, its history says why"]
     later = process.beside()
     later.client.signal("e", APPROVED, Approval("bob"))
     later.work()
@@ -407,6 +408,35 @@ def test_an_update_whose_handler_waits_for_what_is_cancelled_fails() -> None:
     assert reply.failure is not None
     assert reply.failure.type == "asyncio.exceptions.CancelledError"
     assert process.record().status == "running"
+
+
+def test_an_update_that_is_not_answered_survives_a_reset() -> None:
+    @orchestrator
+    async def slow(ctx: Context) -> None:
+        async def handle(number: int) -> int:
+            await asyncio.sleep(number)
+            return number
+
+        ctx.on_update(ADD, handle)
+        await ctx.receive(GO)
+
+    process = process_of(slow)
+    process.client.start("e", slow)
+    process.work()
+    run = process.record().key
+    for number, id_ in ((0, "answered"), (5, "asked")):
+        update = UpdateAccepted(name="add", payload=str(number), request_id=id_)
+        process.backend.send([Outgoing(EventMessage(run=run, event=update))])
+        process.work()
+    process.client.reset("e", 1)
+    process.work()
+    process.clock.advance(5_000)
+    process.work()
+    reply = process.backend.read_reply(run, "asked")
+    assert reply is not None
+    assert reply.result == "5"
+    assert process.record().run == 2
+    assert process.kinds().count("UpdateAccepted") == 1
 
 
 def test_an_update_that_the_end_overtakes_fails() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from durably import Context, Signal, orchestrator
 from tests.unit.runtime.programs import process_of, steps
 
@@ -75,3 +79,20 @@ def test_a_suspended_execution_can_be_terminated() -> None:
     process.client.terminate("e")
     process.work()
     assert process.record().status == "terminated"
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"x"])
+@pytest.mark.parametrize("what", ["cancel", "suspend", "resume", "terminate", "retry", "reset"])
+def test_a_reason_that_is_no_text_is_refused_before_it_is_stored(what: str, wrong: Any) -> None:
+    process = process_of(patient)
+    process.client.start("e", patient)
+    process.work()
+    if what == "retry":
+        process.client.terminate("e")
+        process.work()
+    before = process.kinds()
+    arguments = (1, wrong) if what == "reset" else (wrong,)
+    with pytest.raises(TypeError, match="A reason is text"):
+        getattr(process.client, what)("e", *arguments)
+    process.work()
+    assert process.kinds() == before

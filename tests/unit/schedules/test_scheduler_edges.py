@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from durably import DefinitionError
 from durably.api import scheduler
 from durably.api.schedules import due_at
 from durably.schedules import Every, Once, Schedule
@@ -73,3 +74,17 @@ def test_an_instant_in_the_far_future_is_waited_for(scene: Scene) -> None:
     assert scene.process.record("schedule:s").status == "running"
     scene.until("2150-01-01T00:00Z")
     assert scene.started() == ["2150-01-01T00:00:00Z"]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(Every(HOUR), catch_up=timedelta(days=900_000)),
+        Schedule(Every(HOUR), jitter=timedelta(days=900_000)),
+        Schedule(Every(timedelta(days=900_000))),
+        Schedule(Every(HOUR, offset=timedelta(days=-900_000))),
+    ],
+)
+def test_lengths_beyond_the_calendar_are_refused(scene: Scene, schedule: Schedule) -> None:
+    with pytest.raises(DefinitionError, match="at most 36500 days"):
+        scene.schedules.create("s", schedule, job)

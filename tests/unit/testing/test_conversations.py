@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from durably import Context, ExecutionCancelledError, UpdateRejectedError, orchestrator
+from durably import Context, ExecutionCancelledError, Signal, UpdateRejectedError, orchestrator
 from durably.core.errors import QueryError, ResultTimeoutError, TurnTimeoutError
 from durably.testing import Environment, WaitsForEverError, assert_in_order, outline
 from tests.unit.testing.programs import ADD, GO, SEEN, Order, archive, collect, endless, patient, sleepy
@@ -137,6 +137,11 @@ def test_waiting_for_what_nothing_brings_ends_too_if_it_has_an_end(env: Environm
 def test_an_execution_that_waits_for_a_signal_says_so(env: Environment) -> None:
     handle = env.start("e", collect, 1)
     with pytest.raises(WaitsForEverError, match=r"e \(collect\).*\n    for the signal 'go'. Send it, env.signal\('e',"):
+        handle.result()
+    env.signal("e", Signal[int]("gogo"), 1)
+    with pytest.raises(
+        WaitsForEverError, match=r"'go'.*\n    the signal 'gogo' was sent to it, and it has not received"
+    ):
         handle.result()
     env.signal("e", GO, 1)
     assert handle.result() == [1]

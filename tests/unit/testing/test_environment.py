@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -125,6 +126,20 @@ def test_an_execution_that_waits_for_ever_says_for_what(env: Environment) -> Non
 def test_an_execution_that_polls_for_ever_is_told_from_one_that_is_long() -> None:
     with Environment(max_turns=50) as env, pytest.raises(WaitsForEverError, match=r"polling has taken 50 turns"):
         env.run(polling)
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda env: env.advance(5), "by a timedelta that is not negative, got 5"),
+        (lambda env: env.advance(timedelta(days=-1)), "that is not negative"),
+        (lambda env: env.latest, "Nothing was started yet"),
+        (lambda env: env.mock(len), "<built-in function len> is no activity and no orchestrator"),
+    ],
+)
+def test_what_the_environment_cannot_do_is_named(use: Callable[[Environment], object], said: str) -> None:
+    with Environment() as env, pytest.raises((ConfigurationError, MockError), match=said):
+        use(env)
 
 
 @pytest.mark.parametrize("what", ["a result was waited for", "time was advanced"])
