@@ -121,6 +121,8 @@ class Wire:
         elif self._fault == "answer lost":  # only the first was
             self._fault = None
         fault = self._fault
+        if fault is not None and b".wake.1." in (request.body or b""):
+            self.world.sweep_later()
         with self.used_by(None):
             self.world.aws.remember_record(operation, request)
         if fault is None:
@@ -316,7 +318,17 @@ class AwsWorld(World):
         return Client(self.made_backend(clock), self.registry, clock, self._entropy)
 
     def sweep_later(self) -> None:
-        """The sweeper comes by itself."""
+        """The sweeper comes where it may find something, and once nothing else is left to do."""
+        self.at(_SWEEP_MS, self._sweep_now)
+
+    def _sweep_now(self) -> None:
+        idle = [each for each in self.workers if each.alive and not each.busy]
+        if not idle:
+            self.sweep_later()
+            return
+        worker = self.rng.choice(idle)
+        assert isinstance(worker, AwsWorker)
+        worker.invoke("sweeper", {})
 
     def run(self) -> None:
         """Go on until the sweeper finds nothing to do either."""
