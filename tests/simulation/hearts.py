@@ -32,6 +32,7 @@ class Hearts:
         self.broken: list[str] = []
         self._said: dict[str, tuple[ActivityKey, int | None]] = {}
         self._stored: dict[ActivityKey, str | None] = {}
+        self.last: set[str] = set()  # of attempts that failed
         self._handed: dict[tuple[ActivityKey, int], set[str | None]] = {}
 
     def saying(self, key: ActivityKey, attempt: int | None) -> dict[str, int]:
@@ -58,7 +59,8 @@ class Hearts:
         text = None if details is None else json.dumps(details, separators=(",", ":"))
         if text not in self._handed.get((heard.key, info.attempt), {None}):
             self.broken.append(f"{info} was not handed what is stored")
-        if text is None and info.last_failure is not None and info.last_failure.matches("OSError"):
+        failed = info.last_failure is not None and info.last_failure.matches("OSError")
+        if failed and (text is None or (self._said[text][1] == info.attempt - 1 and text not in self.last)):
             self.broken.append(f"{info} lost what the attempt said that failed")
         return heard
 
@@ -92,6 +94,7 @@ class Heard:
         self._hearts = hearts
         self._attempt = info.attempt
         self._last_ms: int | None = None
+        self.last = ""
 
     def beat(self) -> None:
         """A heartbeat with details."""
@@ -100,7 +103,9 @@ class Heard:
         useless, faults = hearts.nobody_waits(self.key, self._attempt), world.faults.counts.total()
         self._last_ms = before_ms
         try:
-            heartbeat(hearts.saying(self.key, self._attempt))
+            details = hearts.saying(self.key, self._attempt)
+            self.last = json.dumps(details, separators=(",", ":"))
+            heartbeat(details)
         except ActivityCancelledError as error:
             if not hearts.nobody_waits(self.key, self._attempt):
                 hearts.broken.append(f"attempt {self._attempt} of {self.key} was told {error}")
@@ -130,6 +135,7 @@ async def beat(n: int, plan: str) -> int:
     if first and plan == "fails":
         heard.beat()
         heard.beat()
+        outside().hearts.last.add(heard.last)
         raise OSError("not yet")
     if first and plan in {"silent", "mute"}:
         await Pause(45_000)
