@@ -103,6 +103,19 @@ def test_what_was_cancelled_or_terminated_can_be_retried(place: Place) -> None:
         assert place.result(execution_id) == [1, 2]
 
 
+def test_what_was_retried_can_be_ended_again_at_once(place: Place) -> None:
+    client = place.deploy(patient)
+    for execution_id, end in (("x", client.cancel), ("y", client.terminate)):
+        client.start(execution_id, patient)
+        for _ in range(2):
+            place.settle()
+            end(execution_id, "not now")
+            assert place.status(execution_id) in ("cancelled", "terminated")
+            client.retry(execution_id)
+        assert place.status(execution_id) == "running"
+        assert client.describe(execution_id).run == 3
+
+
 def test_a_reset_goes_back_to_an_event_in_a_new_run(place: Place) -> None:
     vacant.add("hotel")
     client = place.deploy(travel, book)

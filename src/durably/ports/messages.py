@@ -65,14 +65,14 @@ class EventMessage:
                 return f"{prefix}.delivered.{seq}"
             case SignalFailed(seq=seq):
                 return f"{prefix}.undelivered.{seq}"
-            case ExecutionCancelRequested():
-                return f"{prefix}.cancel"
+            case ExecutionCancelRequested():  # the run that the sender saw: after a retry it may be asked for again
+                return f"{self.run.gen}.{self.run.run}.cancel"
             case ExecutionSuspended(request_id=request_id):
                 return f"{prefix}.suspend.{request_id}"
             case ExecutionResumed(request_id=request_id):
                 return f"{prefix}.resume.{request_id}"
             case ExecutionTerminated():
-                return f"{prefix}.terminated"
+                return f"{self.run.gen}.{self.run.run}.terminated"
             case ExecutionReset():
                 return f"{prefix}.reset"
 
