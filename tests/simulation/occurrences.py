@@ -285,6 +285,8 @@ def _dropped(story: _Story, asked: _Asked, since: datetime) -> bool:
         latest = _FOR_EVER if story.runs > 1 else story.settled(asked.noticed) + 2 * _SECOND
         if waits or any(asked.due <= one.at <= latest and one.id != asked.id for one in story.started):
             return True
+        if any(asked.due <= begin and end >= story.end for begin, end in story.pauses):
+            return True  # what took its place was held until the schedule ended
     busy = any(one.at <= asked.noticed and since <= one.until for one in story.started)
     if asked.overlap == "buffer_one" and len(story.overlaps) == 1:
         return busy and any(one.at >= asked.due for one in story.started)

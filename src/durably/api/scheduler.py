@@ -105,34 +105,39 @@ class _Scheduler:
         self.unannounced: set[str] = set()
         self.announced = asyncio.Event()
         self.alarm: tuple[datetime, asyncio.Task[None]] | None = None
-        self.heard_at: datetime | None = None  # a command that is not obeyed yet
+        self.heard: list[tuple[datetime, Command]] = []  # commands that are not obeyed yet, and when they came
+        self.rang = asyncio.Event()
 
     async def run(self) -> None:
         ctx = self.ctx
         ctx.on_query(STATE, self.state)
-        command = asyncio.create_task(self.hear())
+        listening = asyncio.create_task(self.listen())
+        ringing = asyncio.create_task(self.rang.wait())
         while True:
             self.begin_buffered()
             await self.pass_time()
             if self.is_long and (not self.running or self.schedule.overlap == "allow_all"):
                 await self.all_announced()
-                if not command.done():  # what is received does not go along
+                if not self.heard:  # what is received does not go along
                     self.forget_running()
                     await ctx.continue_as_new(self.schedule, self.action, self.progress)
-            elif self.has_ended and not command.done():
+            elif self.has_ended and not self.heard:
+                listening.cancel()
                 return
-            await asyncio.wait({command, *self.running, *self.alarms()}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ringing, *self.running, *self.alarms()}, return_when=asyncio.FIRST_COMPLETED)
             self.bury_the_ended()
-            if command.done():
+            while self.heard:
                 await self.pass_time()  # what was due before the command
-                await self.obey(command.result())
-                self.heard_at = None
-                command = asyncio.create_task(self.hear())
+                await self.obey(self.heard[0][1])
+                del self.heard[0]
+            if ringing.done():
+                self.rang.clear()
+                ringing = asyncio.create_task(self.rang.wait())
 
-    async def hear(self) -> Command:
-        command = await self.ctx.receive(COMMAND)
-        self.heard_at = self.ctx.now()
-        return command
+    async def listen(self) -> None:
+        async for command in self.ctx.signals(COMMAND):
+            self.heard.append((self.ctx.now(), command))
+            self.rang.set()
 
     @property
     def has_ended(self) -> bool:
@@ -143,7 +148,7 @@ class _Scheduler:
     @property
     def now(self) -> datetime:
         """The time, which stands still between a command and obeying it: what is due later is due after it."""
-        return self.heard_at or self.ctx.now()
+        return self.heard[0][0] if self.heard else self.ctx.now()
 
     async def pass_time(self) -> None:
         """Deal with the instants that have passed."""
@@ -206,6 +211,7 @@ class _Scheduler:
 
     def offer(self, start: Start, overlap: Overlap) -> None:
         """Start something, now or later or not at all, as the policy says."""
+        self.bury_the_ended()
         if overlap == "allow_all":
             self.begin(start)
             return
