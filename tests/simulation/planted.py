@@ -11,13 +11,11 @@ from typing import Any
 from durably.api import scheduler
 from durably.api.schedules import Overlap, Pause, Progress, Start
 from durably.core import context, flow, saga
-from durably.core.events import ActivityCompleted, InboundEvent
-from durably.core.replay import RunState
 from durably.core.saga import Saga
 from durably.ports.backend import Settlement
 from durably.ports.messages import Delivery
 from durably.ports.records import ActivityItem
-from durably.runtime import by_id, fence, heart, heartbeats
+from durably.runtime import fence, heart, heartbeats
 from durably.runtime.heart import Heart
 from tests.simulation import worker
 from tests.simulation.seeds import Modes
@@ -124,14 +122,6 @@ def _under_way(*_: Any) -> bool:
     return True
 
 
-_accepts = RunState.accepts
-
-
-def _accepts_what_was_cancelled(state: RunState, event: InboundEvent) -> bool:
-    late = isinstance(event, ActivityCompleted) and event.seq in state.cancelled and event.seq not in state.recorded
-    return late or _accepts(state, event)
-
-
 # --- schedules ------------------------------------------------------------------------------------------------------
 
 
@@ -189,9 +179,7 @@ FEATURES: dict[str, Bug] = {
     "silence is not noticed": Bug((worker, "check_heartbeat", _dropped)),
     "a check waits for a slow clock": Bug((worker, "check_heartbeat", _by_its_own_clock)),
     "a task is tried once more as if for the first time": Bug((Delivery, "once_more", property(_like_the_first))),
-    "a key is good for any run": Bug((by_id, "_began_in", _under_way)),
     "a heartbeat is always welcome": Bug((heart, "current", _under_way)),
-    "a cancelled activity answers": Bug((RunState, "accepts", _accepts_what_was_cancelled)),
     "an occurrence is named by the clock": Bug((_Scheduler, "start_of", _named_by_the_clock)),
     "a schedule lets executions overlap": Bug((_Scheduler, "begin_buffered", _never_busy)),
     "a schedule makes up for nothing": Bug((_Scheduler, "offer", _in_time_only)),
