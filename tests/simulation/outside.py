@@ -45,6 +45,7 @@ class Start:
 
     Attributes:
         greeted: whether the start comes with a signal.
+        pinned: to the version of its first turn, which is not that of whoever starts it.
         accepted: whether the client was told that it is stored.
         refused: whether it was told that the id is taken.
     """
@@ -54,6 +55,7 @@ class Start:
     program: str
     id_reuse: IdReuse = "reject"
     greeted: bool = False
+    pinned: bool = False
     accepted: bool = False
     refused: bool = False
     tries: int = 0
@@ -133,8 +135,8 @@ class Outsiders:
             execution_id=start.execution_id,
             orchestrator="interpret",
             input_=json.dumps({"program": start.program, "done": "[]"}),
-            options=StartOptions(id_reuse=start.id_reuse, request_id=start.request_id),
-            code_version="simulated",
+            options=StartOptions(id_reuse=start.id_reuse, request_id=start.request_id, pinned=start.pinned),
+            code_version="of its starter",
         )
         return record.request_id == start.request_id
 

@@ -23,7 +23,7 @@ from durably.ports.backend import CommitOutcome, CreateOutcome, Creation, Settle
 from durably.ports.messages import Delivery, Errand, EventMessage, Outgoing, Wake
 from durably.ports.records import ActivityItem
 from durably.ports.tokens import TokenClaims
-from durably.runtime import attempt, callbacks, closing, errands, fence, news, resets, turn
+from durably.runtime import attempt, callbacks, closing, errands, fence, news, resets, start, turn
 from durably.runtime.live import Live
 from tests.simulation import worker, world
 from tests.simulation.planted import FEATURES, Bug
@@ -174,6 +174,10 @@ def _nothing_done_again(*_: Any) -> None:
     return None
 
 
+def _pinned_to_its_starter(**fields: Any) -> ExecutionStarted:
+    return ExecutionStarted(**fields | {"pinned": None if fields["pinned"] is None else "of its starter"})
+
+
 def _patched_when_replayed(execution: Execution, patch_id: str) -> bool:
     """A run that passed before the deployment takes the new side as well."""
     if patch_id not in execution.patches:
@@ -299,6 +303,7 @@ _BUGS = {
     "a reset keeps what came later": Bug((resets, "prefix", _kept)),
     "an update is validated after it was recorded": Bug((Handlers, "refusal", _never_refused)),
     "replies and cancellations are not repeated": Bug((turn.TurnTaker, "_redo", _nothing_done_again), since=2_180),
+    "an execution is pinned to the version of its starter": Bug((start, "ExecutionStarted", _pinned_to_its_starter)),
     "a patch applies to the past": Bug((Execution, "patched", _patched_when_replayed)),
     "the retry fence is missing": Bug(parts=Parts(store=NoRetryFence)),
     "the writer's condition is missing": Bug(parts=Parts(store=NoWriterCondition)),

@@ -175,7 +175,7 @@ class World:
             if reuse:
                 execution_id = f"x{index - 1}"
             delay = 0 if self.calm else rng.choice((0, 0, 5_000))
-            start = Start(execution_id, f"request-{index}", name)
+            start = Start(execution_id, f"request-{index}", name, pinned=(self.seed + index) % 4 == 0)
             if reuse or (not self.calm and rng.randrange(2)):
                 start.id_reuse = "allow_if_closed"
             if not self.calm and rng.randrange(8) == 0:
