@@ -175,7 +175,8 @@ def _nothing_done_again(*_: Any) -> None:
 
 
 def _pinned_to_its_starter(**fields: Any) -> ExecutionStarted:
-    return ExecutionStarted(**fields | {"pinned": None if fields["pinned"] is None else "of its starter"})
+    started = ExecutionStarted(**fields)
+    return started if started.pinned is None else replace(started, pinned="of its starter")
 
 
 def _patched_when_replayed(execution: Execution, patch_id: str) -> bool:
