@@ -19,10 +19,15 @@ from durably.core.options import ActivityOptions, ChildOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewind:
-    """A retry or reset, and the run that it began."""
+    """A retry or reset, and the run that it began.
+
+    Attributes:
+        reopens: whether the run before had ended.
+    """
 
     request_id: str
     run: int
+    reopens: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

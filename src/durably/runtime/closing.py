@@ -161,7 +161,8 @@ def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_ver
         if event.cause <= reset.applied and not isinstance(event, ENDINGS)
     ]
     held: list[InboundEvent] = [*inbound[: reset.applied], *kept]
-    held[0] = _begun_by(reset, held[0])
+    every = (event for turn in turns for event in (*turn.inbound, *turn.outbound))
+    held[0] = _begun_by(reset, held[0], reopens=any(isinstance(event, _ENDS) for event in every))
     return Turn(
         number=1,
         kind="applied" if reset.applied else "deferred",
@@ -174,7 +175,7 @@ def prefix(turns: Sequence[Turn], reset: ExecutionReset, *, nonce: str, code_ver
     )
 
 
-def _begun_by(reset: ExecutionReset, started: InboundEvent) -> InboundEvent:
+def _begun_by(reset: ExecutionReset, started: InboundEvent, *, reopens: bool) -> InboundEvent:
     """The start of a run with the input that a reset gave it, and that also knows which request began it."""
     if not isinstance(started, ExecutionStarted):
         return started
@@ -182,7 +183,7 @@ def _begun_by(reset: ExecutionReset, started: InboundEvent) -> InboundEvent:
         started = replace(started, input=reset.input)
     if reset.request_id is None or reset.begins is None:
         return started
-    resets = (*(started.resets or ()), Rewind(request_id=reset.request_id, run=reset.begins))
+    resets = (*(started.resets or ()), Rewind(request_id=reset.request_id, run=reset.begins, reopens=reopens))
     return replace(started, resets=resets[-_REMEMBERED_RESETS:])
 
 

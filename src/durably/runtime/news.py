@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from durably.core.events import (
     ChildStarted,
+    ExecutionCancelRequested,
     ExecutionResumed,
     ExecutionSuspended,
     ExecutionTerminated,
@@ -59,7 +60,15 @@ def is_for(live: Live, message: Message) -> bool:
     if message.run == live.run:
         return True
     of_this_life = (message.run.execution_id, message.run.gen) == (live.run.execution_id, live.run.gen)
-    return of_this_life and isinstance(message, EventMessage) and message.for_life
+    return of_this_life and isinstance(message, EventMessage) and message.for_life and not _had_its_end(live, message)
+
+
+def _had_its_end(live: Live, message: EventMessage) -> bool:
+    """Whether the run that a cancellation or termination saw has ended since, and was opened again: it is no news."""
+    started = live.state.started
+    if started is None or not isinstance(message.event, ExecutionCancelRequested | ExecutionTerminated):
+        return False
+    return any(rewind.reopens and message.run.run < rewind.run for rewind in started.resets or ())
 
 
 def has_more_to_do(record: Record, delivery: Delivery) -> bool:

@@ -12,7 +12,8 @@ from durably.core.errors import (
     ExecutionFailedError,
     InvalidIdError,
 )
-from durably.ports.messages import Errand
+from durably.core.events import ExecutionCancelRequested, ExecutionTerminated, LifeEvent
+from durably.ports.messages import Errand, EventMessage, Outgoing
 from tests.unit.runtime import programs
 from tests.unit.runtime.harness import LEASE_MS, Process
 from tests.unit.runtime.programs import process_of, step, steps
@@ -97,6 +98,31 @@ def test_a_terminated_execution_can_be_retried() -> None:
     process.client.retry("e")
     process.work()
     assert process.record().result == "3"
+
+
+@pytest.mark.parametrize("event", [ExecutionTerminated(reason="enough"), ExecutionCancelRequested(reason="enough")])
+def test_a_copy_of_what_ended_a_run_does_not_end_the_retried_one(event: LifeEvent) -> None:
+    process = process_of(steps)
+    process.client.start("e", steps)
+    process.take_due()
+    message = Outgoing(EventMessage(run=process.record().key, event=event))
+    process.backend.send([message])
+    process.take_due()
+    assert process.record().closed
+    process.client.retry("e")
+    process.backend.send([message])  # whoever took it died before it was deleted
+    process.work()
+    assert (process.record().status, process.record().result) == ("completed", "3")
+
+
+def test_a_termination_that_a_reset_overtakes_ends_the_next_run() -> None:
+    process = process_of(steps)
+    process.client.start("e", steps)
+    process.take_due()
+    process.client.terminate("e", "enough")
+    process.client.reset("e", 1, "from the start")
+    process.work()
+    assert process.record().status == "terminated"
 
 
 def test_a_retry_calls_services_under_the_same_key() -> None:
