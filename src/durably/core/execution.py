@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Coroutine, Generator, Hashable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NoReturn, assert_never
 
 from durably.core.channels import Signal
@@ -68,11 +69,12 @@ from durably.core.loop import OrchestratorLoop, Timer
 from durably.core.options import ActivityOptions
 from durably.core.others import Others
 from durably.core.payloads import ArgumentsShape, PayloadCodec, Shape, checked_status
+from durably.core.retry import LONGEST
 from durably.core.sites import outside_call_site
 
 _DROPPED = (ScheduleActivity, StartTimer, ScheduleChild, SendSignal)  # nobody would get the answer
 MAX_STEPS = 1_000_000
-MAX_TIMER_MS = 100 * 366 * 24 * 3600 * 1000
+MAX_TIMER_MS = LONGEST // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
